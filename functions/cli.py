@@ -1,4 +1,4 @@
-"""The command line: `zeroserve serve`, `settings`, `predict`, `inspect`, `--version`."""
+"""The command line: `zeroserve serve`, `settings`, `predict`, `inspect`, `deploy` and its kin, `--version`."""
 
 import logging
 import socket
@@ -30,8 +30,14 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve predict TARGET --model M --json FILE|-
                                          one prediction by this server or TensorFlow Serving; --help says more
   zeroserve inspect URL [--json]         the signatures of a SavedModel
+  zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
+  zeroserve status|list|delete|split|promote|rollback
+                                         what is deployed, and who gets the traffic
   zeroserve --version
 """
+
+CLUSTER_COMMANDS = frozenset({"deploy", "status", "list", "delete", "split", "promote", "rollback"})
+"""Those that talk to a cluster, and load no model."""
 
 EXIT_USAGE = 2
 """Exit status for a command line or an environment that makes no sense."""
@@ -65,6 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from functions.inspect_cli import main as inspect  # noqa: PLC0415  a server does not need it
 
             return inspect(words)
+        if command in CLUSTER_COMMANDS:
+            from functions.cluster_cli import main as cluster  # noqa: PLC0415  a server does not need it
+
+            return cluster(command, words)
     except UsageError as error:
         return _fail(str(error), EXIT_USAGE)
     if command in {"--version", "version"}:
@@ -75,9 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in {"--help", "-h", "help"}:
         print(USAGE, end="")
         return 0
-    return _fail(
-        f"unknown command {command!r}: wanted serve, settings, predict, inspect, --version or --help", EXIT_USAGE
-    )
+    return _fail(f"unknown command {command!r}: zeroserve --help lists those there are", EXIT_USAGE)
 
 
 def _serve(words: Sequence[str]) -> int:

@@ -40,6 +40,12 @@ class Settings:
         "https://.",
         stock=True,
     )
+    model_version: int = flag(
+        0,
+        MODEL,
+        "The one version of --model_base_path to serve; 0 means the highest. A revision on a cluster serves one.",
+        minimum=0,
+    )
     model_config_file: str = flag(
         "", MODEL, "File or URL with a ModelServerConfig in protobuf text format: many models.", stock=True
     )
@@ -327,6 +333,8 @@ class Settings:
             )
         if self.port and self.port == self.rest_api_port:
             raise UsageError(f"--port and --rest_api_port are both {self.port}: one port already answers REST and gRPC")
+        if self.model_version and self.model_config_file:
+            raise UsageError("--model_version and --model_config_file: a config file has policies; give one of the two")
         if self.batching_parameters_file and not self.enable_batching:
             raise UsageError(
                 "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
@@ -375,6 +383,12 @@ def load_settings(arguments: Sequence[str] = (), environment: Mapping[str, str] 
         # A variable that should have held the path and was empty: no reason to serve the demo in its place.
         settings.require_models()
     return settings
+
+
+def cluster_environment() -> dict[str, str]:
+    """What says where the cluster is: `KUBECONFIG`, and what Kubernetes tells a pod."""
+    names = ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
 def _image_environment(environment: Mapping[str, str]) -> dict[str, Any]:

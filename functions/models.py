@@ -24,7 +24,8 @@ from loader.config_file import MAX_CONFIG_BYTES, ConfigFile, Reload, read_local
 from loader.lifecycle import LoadOptions
 from loader.manager import ManagerOptions, ServableManager
 from loader.method_name import checked
-from loader.model_config import ModelConfig
+from loader.model_config import DEFAULT_POLICY, ModelConfig
+from loader.policy import Specific
 from loader.servable import Servable, ServableId
 from loader.source import SourceOptions, StorageSource
 from loader.status import Code, ServingError
@@ -131,7 +132,11 @@ class Models:
         elif self._settings.demo:
             self._reload_here([demo_model()])
         elif self._config_file is None:
-            self._reload_here([ModelConfig(self._settings.model_name, _absolute(self._settings.model_base_path))])
+            version = self._settings.model_version
+            policy = Specific(frozenset({version})) if version else DEFAULT_POLICY
+            self._reload_here(
+                [ModelConfig(self._settings.model_name, _absolute(self._settings.model_base_path), policy)]
+            )
         if self._config_file is not None:
             if of_others is None:
                 self._config_file.apply()

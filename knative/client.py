@@ -1,0 +1,174 @@
+"""The thin client: a few verbs of the Kubernetes API over HTTPS, with the standard library (docs/adr/0005).
+
+Not safe for several threads: it keeps one connection.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from knative import keys
+from knative.error import DeployError
+from knative.kubeconfig import Access
+
+SERVING = "/apis/serving.knative.dev/v1"
+CORE = "/api/v1"
+SECONDS = 30
+"""What the API server may take for one answer."""
+
+ATTEMPTS = 4
+"""How often a request is sent where the API server is busy, or the connection it kept is gone."""
+
+MAX_ANSWER_BYTES = 64 << 20
+"""Of one answer."""
+
+_AGAIN = frozenset({429, 502, 503, 504})
+
+
+class ApiError(DeployError):
+    """The API server said no.
+
+    Attributes:
+        status: of HTTP.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Services, revisions and pods of one cluster."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._where = urlsplit(access.server)
+        self._connection: http.client.HTTPConnection | None = None
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def service(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A Service, or None where there is none of that name."""
+        return self._found(_path(SERVING, namespace, "services", name))
+
+    def services(self, namespace: str) -> list[dict[str, Any]]:
+        """The Services that we made."""
+        query = {"labelSelector": f"{keys.MANAGED_BY}={keys.FIELD_MANAGER}"}
+        return self._items(_path(SERVING, namespace, "services"), query)
+
+    def revision(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A Revision, or None where there is none of that name."""
+        return self._found(_path(SERVING, namespace, "revisions", name))
+
+    def revisions(self, namespace: str, service: str) -> list[dict[str, Any]]:
+        """The Revisions of a Service."""
+        query = {"labelSelector": f"{keys.SERVICE}={service}"}
+        return self._items(_path(SERVING, namespace, "revisions"), query)
+
+    def pods(self, namespace: str, revision: str) -> list[dict[str, Any]]:
+        """The pods of a Revision."""
+        return self._items(_path(CORE, namespace, "pods"), {"labelSelector": f"{keys.REVISION}={revision}"})
+
+    def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply of a Service, as our own field manager; what we say wins."""
+        meta = manifest["metadata"]
+        query = {"fieldManager": keys.FIELD_MANAGER, "force": "true"}
+        path = _path(SERVING, meta["namespace"], "services", meta["name"])
+        # The body is JSON, which is YAML too, and only the latter has a media type of its own here.
+        return self.json("PATCH", path, query, manifest, "application/apply-patch+yaml")
+
+    def patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """A merge patch of a Service."""
+        path = _path(SERVING, namespace, "services", name)
+        return self.json("PATCH", path, {"fieldManager": keys.FIELD_MANAGER}, patch, "application/merge-patch+json")
+
+    def delete(self, namespace: str, name: str) -> None:
+        """Deletes a Service with all that belongs to it."""
+        self.json("DELETE", _path(SERVING, namespace, "services", name))
+
+    def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
+        """What a pod answers to a GET, whatever its status; empty when it cannot be asked."""
+        try:
+            _, body = self._send("GET", f"{_path(CORE, namespace, 'pods', f'{pod}:{port}')}/proxy{path}", None, {}, 1)
+        except DeployError:
+            return b""
+        return body
+
+    def json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        media_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """One request.
+
+        Raises:
+            ApiError: the answer is not 2xx; the text is the API server's.
+            DeployError: there is no answer.
+        """
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"Accept": "application/json"} | ({"Content-Type": media_type} if content else {})
+        target = f"{path}?{urlencode(query)}" if query else path
+        status, answer = self._send(method, target, content, headers, ATTEMPTS)
+        try:
+            found: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            found = {"message": answer[:500].decode(errors="replace")}
+        if not 200 <= status < 300:
+            raise ApiError(status, f"{method} {path}: {status} {found.get('message', '')}".rstrip())
+        return found
+
+    def _found(self, path: str) -> dict[str, Any] | None:
+        try:
+            return self.json("GET", path)
+        except ApiError as error:
+            if error.status == http.HTTPStatus.NOT_FOUND:
+                return None
+            raise
+
+    def _items(self, path: str, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = self.json("GET", path, query).get("items") or []
+        return items
+
+    def _send(
+        self, method: str, target: str, content: bytes | None, headers: Mapping[str, str], attempts: int
+    ) -> tuple[int, bytes]:
+        authorized = {**headers, **({"Authorization": f"Bearer {self._access.token}"} if self._access.token else {})}
+        for attempt in range(1, attempts + 1):
+            try:
+                connection = self._connected()
+                connection.request(method, self._where.path + target, content, authorized)
+                response = connection.getresponse()
+                body = response.read(MAX_ANSWER_BYTES)
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                if attempt == attempts:
+                    raise DeployError(f"the cluster at {self._access.server} does not answer: {error}") from None
+            else:
+                if response.status not in _AGAIN or attempt == attempts:
+                    return response.status, body
+            time.sleep(0.2 * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _connected(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            host, port = self._where.hostname or "", self._where.port
+            if self._access.tls is None:
+                self._connection = http.client.HTTPConnection(host, port, timeout=SECONDS)
+            else:
+                self._connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=self._access.tls)
+        return self._connection
+
+
+def _path(group: str, namespace: str, kind: str, name: str = "") -> str:
+    folder = f"{group}/namespaces/{quote(namespace, safe='')}/{kind}"
+    return f"{folder}/{quote(name, safe=':')}" if name else folder

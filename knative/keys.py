@@ -1,0 +1,53 @@
+"""Every annotation, label and variable name that manifests carry; no other module spells one.
+
+Source: knative/serving pkg/apis/serving/register.go and pkg/apis/autoscaling/register.go, knative/networking
+pkg/apis/networking/register.go (the `*.knative.dev` names); the `zeroserve.dev` names are ours.
+"""
+
+MIN_SCALE = "autoscaling.knative.dev/min-scale"
+MAX_SCALE = "autoscaling.knative.dev/max-scale"
+TARGET = "autoscaling.knative.dev/target"
+"""Concurrent requests per pod that the autoscaler aims at."""
+
+SCALE_DOWN_DELAY = "autoscaling.knative.dev/scale-down-delay"
+PROGRESS_DEADLINE = "serving.knative.dev/progress-deadline"
+"""How long a revision may take to become ready, as whole seconds: `600s`."""
+
+ROLLOUT_DURATION = "serving.knative.dev/rollout-duration"
+VISIBILITY = "networking.knative.dev/visibility"
+"""On the Service; `CLUSTER_LOCAL` keeps it from the outside."""
+
+CLUSTER_LOCAL = "cluster-local"
+
+SERVICE = "serving.knative.dev/service"
+"""On a Revision and its pods: the Service they belong to."""
+
+REVISION = "serving.knative.dev/revision"
+"""On a pod: its Revision."""
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+"""On a Service; its value is `FIELD_MANAGER` where we made it."""
+
+FIELD_MANAGER = "zeroserve"
+"""Our name as the owner of fields in server-side apply."""
+
+MODEL = "zeroserve.dev/model"
+"""On a Service and a Revision: the name requests call the model by."""
+
+URL = "zeroserve.dev/url"
+"""On a Service and a Revision: the storage path of the model's versions."""
+
+VERSION = "zeroserve.dev/version"
+"""On a Revision: the one version it serves."""
+
+FINGERPRINT = "zeroserve.dev/fingerprint"
+"""On a Revision: what the bytes of its version were."""
+
+TRAFFIC = "zeroserve.dev/traffic"
+"""On a Service: the traffic that we wrote last. Where it differs from what is there, somebody else changed it."""
+
+CONTAINER_ENVIRONMENT_NAME = "SERVING_MODEL_NAME"
+CONTAINER_ENVIRONMENT_URL = "SERVING_MODEL_BASE_PATH"
+CONTAINER_ENVIRONMENT_VERSION = "SERVING_MODEL_VERSION"
+CONTAINER_ENVIRONMENT_CACHE = "SERVING_CACHE_DIRECTORY"
+CONTAINER_ENVIRONMENT_POLL = "SERVING_FILE_SYSTEM_POLL_WAIT_SECONDS"
