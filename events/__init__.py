@@ -1,1 +1,1 @@
-"""An upload becomes a rollout: storage events to revisions. Nothing here yet."""
+"""An upload becomes a rollout: storage events to revisions."""

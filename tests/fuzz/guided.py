@@ -15,7 +15,7 @@ MEMORY_MB = 3072
 INPUT_SECONDS = 20
 """For one input, instrumented: several times what the same costs in the suite."""
 
-PACKAGES = ["functions", "loader", "hpack", "python_multipart"]
+PACKAGES = ["functions", "events", "loader", "hpack", "python_multipart"]
 
 
 def fuzz(name: str, seconds: int) -> None:
