@@ -33,6 +33,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
   zeroserve status|list|delete|split|promote|rollback
                                          what is deployed, and who gets the traffic
+  zeroserve watch URL --sink URL         sends an event for each version that lands in storage
   zeroserve --version
 """
 
@@ -71,6 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from functions.inspect_cli import main as inspect  # noqa: PLC0415  a server does not need it
 
             return inspect(words)
+        if command == "watch":
+            from functions.watch_cli import main as watch  # noqa: PLC0415  a server does not need it
+
+            return watch(words)
         if command in CLUSTER_COMMANDS:
             from functions.cluster_cli import main as cluster  # noqa: PLC0415  a server does not need it
 

@@ -22,6 +22,7 @@ LISTEN = "Ports and requests"
 BATCHING = "Batching"
 RUNTIME = "TensorFlow"
 EVENTS = "Events and images"
+REVISIONS = "Versions as revisions of a cluster"
 WATCH = "Monitoring"
 OTHER = "Accepted for compatibility"
 
@@ -277,6 +278,25 @@ class Settings:
     )
     max_images: int = flag(256, EVENTS, "Images that one request may have.", minimum=1)
 
+    peer_url: str = flag(
+        "",
+        REVISIONS,
+        "Where the revision of another version or label of --model_name answers, with a literal {tag} in the host: "
+        "http://{tag}-m.default.svc.cluster.local. Requests that name one are forwarded there; empty forwards none. "
+        "Needs --model_version.",
+    )
+    peer_gateway: str = flag(
+        "",
+        REVISIONS,
+        "host:port of a proxy that every peer is reached through, told by the Host header; empty asks DNS for each.",
+    )
+    routes_file: str = flag(
+        "",
+        REVISIONS,
+        "File with the labels, the arms and their user key, and the shadow, as JSON; read again when it changes. "
+        "Needs --peer_url.",
+    )
+
     monitoring_config_file: str = flag(
         "",
         WATCH,
@@ -335,6 +355,10 @@ class Settings:
             raise UsageError(f"--port and --rest_api_port are both {self.port}: one port already answers REST and gRPC")
         if self.model_version and self.model_config_file:
             raise UsageError("--model_version and --model_config_file: a config file has policies; give one of the two")
+        if self.peer_url and not self.model_version:
+            raise UsageError("--peer_url without --model_version: what forwards serves one version itself; say which")
+        if (self.routes_file or self.peer_gateway) and not self.peer_url:
+            raise UsageError("--routes_file and --peer_gateway need --peer_url: it says where other versions answer")
         if self.batching_parameters_file and not self.enable_batching:
             raise UsageError(
                 "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
@@ -388,6 +412,12 @@ def load_settings(arguments: Sequence[str] = (), environment: Mapping[str, str] 
 def cluster_environment() -> dict[str, str]:
     """What says where the cluster is: `KUBECONFIG`, and what Kubernetes tells a pod."""
     names = ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def sink_environment() -> dict[str, str]:
+    """What Knative tells an event source: where events go, what they carry, whom to trust there."""
+    names = ("K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS")
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
