@@ -131,10 +131,12 @@ def _saved_model_needs(storage: Storage, listing: VersionListing, info: ObjectIn
 def _text_model_needs(storage: Storage, listing: VersionListing, info: ObjectInfo) -> Needs | str:
     if info.size > MAX_TEXT_MODEL_BYTES:
         return f"{info.path}: {info.size} bytes, at most {MAX_TEXT_MODEL_BYTES} are read; save it as saved_model.pb"
-    from google.protobuf import text_format  # noqa: PLC0415  # almost no model is saved as text
+    try:
+        import loader.protos  # noqa: F401, PLC0415  # almost no model is saved as text
+    except ModuleNotFoundError:
+        return f"{info.path}: a text model is judged only where TensorFlow is installed; save it as saved_model.pb"
+    from google.protobuf import text_format  # noqa: PLC0415
     from tensorflow.core.protobuf import saved_model_pb2  # noqa: PLC0415
-
-    import loader.protos  # noqa: F401, PLC0415
 
     message = saved_model_pb2.SavedModel()
     try:
