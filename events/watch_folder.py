@@ -19,6 +19,9 @@ BUSY_MILLISECONDS = 200
 RENEW_SECONDS = 1.0
 """Between two looks at which folders there are to watch: one may be made, moved away, or come anew."""
 
+FAILED_SECONDS = 30.0
+"""After a watch that could not be made."""
+
 CLOSE_SECONDS = 3.0
 
 _REMOTE = frozenset(
@@ -68,29 +71,21 @@ class FolderWatch:
             self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        watched: dict[Path, tuple[int, int]] = {}
+        said = ""
         while not self._stop.is_set():
             there = _there(self._folders())
-            if there != watched and there:
-                # What changed between the last look and the new watch would be missed.
-                self._changed()
-            watched = there
-            if not there:
-                self._stop.wait(RENEW_SECONDS)
-                continue
+            pause = RENEW_SECONDS
             try:
-                self._watch(watched)
-            except OSError as error:
-                _log.warning(
-                    "cannot be told of changes below %s: %s; looking on the interval only",
-                    ", ".join(map(str, there)),
-                    error,
-                )
-                self._stop.wait()
-            except RuntimeError as error:  # a folder went away while its watch was made
-                _log.info("the watch of folders is begun anew: %s", error)
-                watched = {}
-                self._stop.wait(RENEW_SECONDS)
+                if there:
+                    self._watch(there)
+                    continue
+            except FileNotFoundError:
+                pass  # gone while its watch was made
+            except (OSError, RuntimeError) as error:  # too many watches, for instance
+                if str(error) != said:
+                    _log.warning("not told of changes below %s: %s; only the interval finds them", _names(there), error)
+                said, pause = str(error), FAILED_SECONDS
+            self._stop.wait(pause)
 
     def _watch(self, watched: dict[Path, tuple[int, int]]) -> None:
         """Gives notices until the folders are others."""
@@ -108,11 +103,18 @@ class FolderWatch:
             ignore_permission_denied=True,
             force_polling=False,
         )
+        begun = False
         for changes in notices:
-            if changes:
+            if changes or not begun:
+                # The first one also speaks for what changed before there was a watch.
                 self._changed()
+            begun = True
             if _there(self._folders()) != watched:
                 return
+
+
+def _names(folders: Collection[Path]) -> str:
+    return ", ".join(map(str, folders))
 
 
 def _there(folders: Collection[Path]) -> dict[Path, tuple[int, int]]:
