@@ -46,6 +46,12 @@ def open_doors(
         timeout=timeout,
         cors=settings.rest_api_enable_cors_support,
     )
+    routing = None
+    if settings.peer_url:
+        from functions.routing.revision import RevisionRouting  # noqa: PLC0415  only on a cluster
+
+        routing = RevisionRouting(settings, metrics)
+        readiness.on_drain(routing.drain)
     events = CloudEvents(
         EventRules(
             settings.cloud_event_reply_type,
@@ -53,12 +59,14 @@ def open_doors(
             tuple(one for one in settings.cloud_event_reference_prefixes.split(",") if one),
             settings.max_reference_bytes,
         ),
-        rest.handle,
+        routing.before(rest.handle) if routing else rest.handle,
         models.manager.names,
         partial(read_object, driver=settings.storage_driver),
     )
     repository = ConfigRepository(models.source, models.manager)
     handlers: dict[str, Handler] = {"v1": rest.handle, **late_doors(models, metrics, first_load, repository, timeout)}
+    if routing:
+        handlers |= {door: routing.before(handlers[door]) for door in ("v1", "v2")}
     path = monitoring_path(settings.monitoring_config_file)
     if path:
         handlers[path[1:].partition("/")[0].lower()] = Monitoring(path, models.samples).handle
@@ -70,5 +78,6 @@ def open_doors(
         readiness,
         late_oip_grpc(models, metrics, first_load, repository),
         tensor_content=settings.enable_serialization_as_tensor_content,
+        before=routing.server if routing else lambda server: server,
     )
     return Doors(handlers, grpc=grpc_door(grpc, budget, settings.grpc_channel_arguments), event=events.handle)

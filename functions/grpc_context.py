@@ -65,6 +65,11 @@ class CallContext:
         family = "ipv6:[%s]:%d" if ":" in client[0] else "ipv4:%s:%d"
         return family % (client[0], client[1])
 
+    def host(self) -> str:
+        """The `:authority` that the caller has named; empty where there is none."""
+        hosts: list[bytes] = [value for name, value in self._scope["headers"] if name == b"host"]
+        return hosts[-1].decode("latin-1") if hosts else ""
+
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[Metadatum] = ()
     ) -> NoReturn:

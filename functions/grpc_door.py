@@ -29,6 +29,7 @@ class GrpcServices:
     Attributes:
         tensor_content: outputs as packed bytes (`--enable_serialization_as_tensor_content`).
         more: adds further services to a server, and gives their full names.
+        before: what stands before the services of models: a server to add them to, made of the one that answers.
     """
 
     manager: ServableManager
@@ -38,6 +39,7 @@ class GrpcServices:
     readiness: Readiness
     more: Callable[[Any], tuple[str, ...]]
     tensor_content: bool = False
+    before: Callable[[Any], Any] = lambda server: server
 
     def add_to(self, server: Any) -> None:
         """Adds all services to a `grpc.aio` server, or to ours."""
@@ -57,16 +59,17 @@ class GrpcServices:
         from functions.grpc_prediction import PredictionServicer  # noqa: PLC0415
         from functions.grpc_reflection import add_reflection  # noqa: PLC0415
 
+        routed = self.before(server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionServicer(self.manager, self.first_load, self.metrics, tensor_content=self.tensor_content), server
+            PredictionServicer(self.manager, self.first_load, self.metrics, tensor_content=self.tensor_content), routed
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(self.manager, self.source, self.metrics), server
+            ModelServicer(self.manager, self.source, self.metrics), routed
         )
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthServicer(self.manager, lambda: not self.readiness.reasons()), server
         )
-        names = self.more(server)
+        names = self.more(routed)
         add_reflection(
             server,
             (

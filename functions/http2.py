@@ -240,6 +240,10 @@ class Http2Protocol(Http2State, asyncio.Protocol):
         path = raw_path.decode("latin-1")
         if b":authority" in pseudo:
             rest.append((b"host", pseudo[b":authority"]))
+        crumbs = [value for name, value in rest if name == b"cookie"]
+        if len(crumbs) > 1:  # RFC 9113 section 8.2.3
+            rest = [field for field in rest if field[0] != b"cookie"]
+            rest.append((b"cookie", b"; ".join(crumbs)))
         return {
             **self._base,
             "scheme": pseudo[b":scheme"].decode("latin-1"),

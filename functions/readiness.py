@@ -24,10 +24,17 @@ class Readiness:
         self._missing = missing
         self._reached = False
         self._draining = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    def on_drain(self, callback: Callable[[], None]) -> None:
+        """`callback` is called when the drain begins, on the thread that begins it."""
+        self._callbacks.append(callback)
 
     def drain(self) -> None:
         """From now on: not ready, for good."""
         self._draining = True
+        for callback in self._callbacks:
+            callback()
 
     def reasons(self) -> Sequence[str]:
         """Why the server is not ready; empty when it is."""

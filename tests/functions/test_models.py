@@ -241,7 +241,8 @@ def test_every_family_is_documented_with_its_labels_and_no_other(tmp_path: Path)
     page = (ROOT / "docs" / "metrics.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]*)\|", page, re.MULTILINE)
     documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
-    flags = (f"--model_base_path={HALF.parent}", "--model_name=m", "--enable_batching", "--workers=2")
+    revision = ("--model_version=1", "--peer_url=http://{tag}-m.test.svc")
+    flags = (f"--model_base_path={HALF.parent}", "--model_name=m", "--enable_batching", "--workers=2", *revision)
     with Command(tmp_path, *flags) as command:
         command.until_ready()
         assert command.predict().status_code == 200
