@@ -16,8 +16,6 @@ from functions.deploy_options import (
     deploy_parser,
     deployment_of,
     labels,
-    percents,
-    rollout_policy,
     version_policy,
 )
 from knative import kubeconfig
@@ -26,6 +24,7 @@ from knative.deployer import Deployer, kn_commands, kn_traffic
 from knative.error import DeployError
 from knative.names import version_tag
 from knative.observation import ServiceStatus, service_status
+from knative.policy import parse_percents, parse_policy
 from knative.rollout import Observed, Wanted, deployed, foreign, plan
 from knative.service import Deployment, Version, manifest, revision
 from knative.traffic import WHOLE, Traffic, block, in_words, shares
@@ -110,7 +109,7 @@ def _delete(words: Sequence[str]) -> int:
 def _split(words: Sequence[str]) -> int:
     parser = _parser("split", "Shares the traffic out: zeroserve split m 1=80 2=20.")
     parser.add_argument("percents", nargs="+", metavar="VERSION=PERCENT")
-    return _retarget(parser, words, lambda _, asked: percents(asked.percents, "="))
+    return _retarget(parser, words, lambda _, asked: parse_percents(asked.percents, "="))
 
 
 def _promote(words: Sequence[str]) -> int:
@@ -230,7 +229,7 @@ def _wanted(deployment: Deployment, versions: Mapping[int, Version], asked: argp
         deployment.name,
         {number: revision(deployment, version) for number, version in versions.items()},
         labels(asked.label),
-        rollout_policy(asked.rollout),
+        parse_policy(asked.rollout),
         asked.adopt,
     )
 

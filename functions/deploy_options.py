@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 
 from knative.error import DeployError
-from knative.rollout import AllAtOnce, Canary, Keep, Policy, Split
 from knative.service import Deployment
 from loader.policy import All, Latest, Specific, VersionPolicy
 
@@ -108,39 +107,6 @@ def version_policy(text: str) -> VersionPolicy:
     if kind == "specific" and all(number.isdecimal() for number in numbers):
         return Specific(frozenset(map(int, numbers)))
     raise DeployError(f"--policy={text}: wanted latest:N, all or specific:1,4")
-
-
-def rollout_policy(text: str) -> Policy:
-    """`all`, `canary=10`, `split=1:80,2:20`; empty keeps what is there.
-
-    Raises:
-        DeployError: anything else.
-    """
-    kind, _, argument = text.partition("=")
-    if not text:
-        return Keep()
-    if text == "all":
-        return AllAtOnce()
-    if kind == "canary" and argument.isdecimal():
-        return Canary(int(argument))
-    if kind == "split":
-        return Split(percents(argument.split(","), ":"))
-    raise DeployError(f"--rollout={text}: wanted all, canary=PERCENT or split=VERSION:PERCENT,VERSION:PERCENT")
-
-
-def percents(words: Sequence[str], between: str) -> dict[int, int]:
-    """Version -> percent of words such as `1=80`.
-
-    Raises:
-        DeployError: a word that is not two numbers.
-    """
-    found = {}
-    for word in words:
-        version, _, percent = word.partition(between)
-        if not version.isdecimal() or not percent.isdecimal():
-            raise DeployError(f"{word!r}: wanted VERSION{between}PERCENT, such as 1{between}80")
-        found[int(version)] = int(percent)
-    return found
 
 
 def labels(words: Sequence[str]) -> dict[str, int]:

@@ -40,8 +40,12 @@ class ApiError(DeployError):
         self.status = status
 
 
+class ConflictError(ApiError):
+    """Somebody else wrote in between: look again, decide again."""
+
+
 class Client:
-    """Services, revisions and pods of one cluster."""
+    """Services, revisions, pods and ConfigMaps of one cluster."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -76,18 +80,64 @@ class Client:
         """The pods of a Revision."""
         return self._items(_path(CORE, namespace, "pods"), {"labelSelector": f"{keys.REVISION}={revision}"})
 
-    def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Server-side apply of a Service, as our own field manager; what we say wins."""
-        meta = manifest["metadata"]
-        query = {"fieldManager": keys.FIELD_MANAGER, "force": "true"}
-        path = _path(SERVING, meta["namespace"], "services", meta["name"])
+    def apply(self, manifest: Mapping[str, Any], *, resource_version: str = "") -> dict[str, Any]:
+        """Server-side apply of a Service, as our own field manager; what we say wins.
+
+        Args:
+            resource_version: of the Service that the manifest was made for; empty where there was none.
+
+        Raises:
+            ConflictError: it is another one now.
+        """
+        path = _path(SERVING, manifest["metadata"]["namespace"], "services", manifest["metadata"]["name"])
+        return self._applied(path, _of_version(manifest, resource_version), keys.FIELD_MANAGER)
+
+    def patch(self, namespace: str, name: str, patch: Mapping[str, Any], *, resource_version: str) -> dict[str, Any]:
+        """A merge patch of the Service as it is in `resource_version`.
+
+        Raises:
+            ConflictError: it is another one now.
+        """
+        path = _path(SERVING, namespace, "services", name)
+        body = _of_version(patch, resource_version)
+        return self.json("PATCH", path, {"fieldManager": keys.FIELD_MANAGER}, body, "application/merge-patch+json")
+
+    def config_map(self, namespace: str, name: str) -> dict[str, Any] | None:
+        """A ConfigMap, or None where there is none of that name."""
+        return self._found(_path(CORE, namespace, "configmaps", name))
+
+    def config_maps(self, namespace: str) -> list[dict[str, Any]]:
+        """The ConfigMaps of models: those that carry our label."""
+        query = {"labelSelector": f"{keys.MANAGED_BY}={keys.FIELD_MANAGER}"}
+        return self._items(_path(CORE, namespace, "configmaps"), query)
+
+    def apply_config_map(
+        self, manifest: Mapping[str, Any], manager: str, *, resource_version: str = ""
+    ) -> dict[str, Any]:
+        """Server-side apply of a ConfigMap. Keys that `manager` wrote before and does not say now go; others' stay.
+
+        Args:
+            manager: who writes these keys.
+            resource_version: of the ConfigMap that the manifest was made for; empty for whatever is there.
+
+        Raises:
+            ConflictError: it is another one now.
+        """
+        path = _path(CORE, manifest["metadata"]["namespace"], "configmaps", manifest["metadata"]["name"])
+        return self._applied(path, _of_version(manifest, resource_version), manager)
+
+    def delete_config_map(self, namespace: str, name: str) -> None:
+        """Deletes a ConfigMap."""
+        self.json("DELETE", _path(CORE, namespace, "configmaps", name))
+
+    def delete_revision(self, namespace: str, name: str) -> None:
+        """Deletes a Revision with its pods."""
+        self.json("DELETE", _path(SERVING, namespace, "revisions", name))
+
+    def _applied(self, path: str, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        query = {"fieldManager": manager, "force": "true"}
         # The body is JSON, which is YAML too, and only the latter has a media type of its own here.
         return self.json("PATCH", path, query, manifest, "application/apply-patch+yaml")
-
-    def patch(self, namespace: str, name: str, patch: Mapping[str, Any]) -> dict[str, Any]:
-        """A merge patch of a Service."""
-        path = _path(SERVING, namespace, "services", name)
-        return self.json("PATCH", path, {"fieldManager": keys.FIELD_MANAGER}, patch, "application/merge-patch+json")
 
     def delete(self, namespace: str, name: str) -> None:
         """Deletes a Service with all that belongs to it."""
@@ -124,7 +174,8 @@ class Client:
         except ValueError:
             found = {"message": answer[:500].decode(errors="replace")}
         if not 200 <= status < 300:
-            raise ApiError(status, f"{method} {path}: {status} {found.get('message', '')}".rstrip())
+            kind = ConflictError if status == http.HTTPStatus.CONFLICT else ApiError
+            raise kind(status, f"{method} {path}: {status} {found.get('message', '')}".rstrip())
         return found
 
     def _found(self, path: str) -> dict[str, Any] | None:
@@ -167,6 +218,12 @@ class Client:
             else:
                 self._connection = http.client.HTTPSConnection(host, port, timeout=SECONDS, context=self._access.tls)
         return self._connection
+
+
+def _of_version(manifest: Mapping[str, Any], resource_version: str) -> Mapping[str, Any]:
+    if not resource_version:
+        return manifest
+    return {**manifest, "metadata": {**manifest["metadata"], "resourceVersion": resource_version}}
 
 
 def _path(group: str, namespace: str, kind: str, name: str = "") -> str:

@@ -89,7 +89,13 @@ class Deployer:
     def set_traffic(self, name: str, traffic: Traffic, *, ours: bool = True) -> None:
         """Writes the traffic block."""
         self._progress(f"traffic: {in_words(traffic)}")
-        self._client.patch(self._namespace, name, traffic_patch(traffic, ours=ours))
+        service = self._client.service(self._namespace, name) or {"metadata": {"resourceVersion": ""}}
+        self._client.patch(
+            self._namespace,
+            name,
+            traffic_patch(traffic, ours=ours),
+            resource_version=service["metadata"]["resourceVersion"],
+        )
 
     def reasons(self, revision: str) -> list[str]:
         """Why a revision's pods are not ready: the cluster's reason, and what the model itself says."""

@@ -43,11 +43,22 @@ VERSION = "zeroserve.dev/version"
 FINGERPRINT = "zeroserve.dev/fingerprint"
 """On a Revision: what the bytes of its version were."""
 
+SERVICE_LABEL = "zeroserve.dev/service"
+"""On a ConfigMap: the service that it declares."""
+
 TRAFFIC = "zeroserve.dev/traffic"
 """On a Service: the traffic that we wrote last. Where it differs from what is there, somebody else changed it."""
+
+LANDING = "zeroserve.dev/landing"
+"""On a Service: what keeps a version in storage from being served; not there when nothing does."""
+
+FIRST = "zeroserve.dev/first"
+"""On a ConfigMap: version and fingerprint of the first revision, before there is a Service."""
 
 CONTAINER_ENVIRONMENT_NAME = "SERVING_MODEL_NAME"
 CONTAINER_ENVIRONMENT_URL = "SERVING_MODEL_BASE_PATH"
 CONTAINER_ENVIRONMENT_VERSION = "SERVING_MODEL_VERSION"
 CONTAINER_ENVIRONMENT_CACHE = "SERVING_CACHE_DIRECTORY"
 CONTAINER_ENVIRONMENT_POLL = "SERVING_FILE_SYSTEM_POLL_WAIT_SECONDS"
+CONTAINER_ENVIRONMENT_PEER_URL = "SERVING_PEER_URL"
+CONTAINER_ENVIRONMENT_ROUTES = "SERVING_ROUTES_FILE"

@@ -45,6 +45,11 @@ def checked_service(name: str) -> str:
     return name
 
 
+def config_map_name(service: str) -> str:
+    """Of the ConfigMap that holds a service's declaration and routes."""
+    return f"zeroserve-{service}"
+
+
 def digest(content: Any) -> str:
     """`DIGEST` hexadecimal digits of a JSON value; the order of keys does not matter."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -65,6 +70,11 @@ def version_of(service: str, revision: str) -> int | None:
 def version_tag(version: int) -> str:
     """The tag that addresses a version: `v7`."""
     return f"v{version}"
+
+
+def revision_tag(service: str, revision: str) -> str:
+    """The tag of a revision of ours whose version is addressed by another one: `v7-1a2b3c4d`."""
+    return revision.removeprefix(f"{service}-")
 
 
 def label_tag(label: str, service: str) -> str:

@@ -8,10 +8,11 @@ caller adopts it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from knative.error import DeployError
 from knative.names import label_tags, version_of, version_tag
+from knative.policy import AllAtOnce, Canary, Keep, Policy, Split, Steps
 from knative.traffic import WHOLE, Traffic, TrafficTarget, block, normal, scaled, shares
 
 
@@ -41,37 +42,6 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
-    """A highest version that is new gets all traffic; otherwise traffic stays. What a repeated deploy wants."""
-
-
-@dataclass(frozen=True, slots=True)
-class AllAtOnce:
-    """The highest version gets all traffic."""
-
-
-@dataclass(frozen=True, slots=True)
-class Canary:
-    """The highest version gets `percent`, what served so far keeps the rest in its proportions."""
-
-    percent: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.percent <= WHOLE:
-            raise DeployError(f"canary={self.percent}: wanted 0 to {WHOLE}")
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Each version gets what is said; sums to 100."""
-
-    percents: Mapping[int, int]
-
-
-Policy = Keep | AllAtOnce | Canary | Split
-
-
-@dataclass(frozen=True, slots=True)
 class Wanted:
     """A service as it is to be.
 
@@ -86,7 +56,7 @@ class Wanted:
     service: str
     revisions: Mapping[int, str]
     labels: Mapping[str, int]
-    policy: Policy = Keep()
+    policy: Policy = field(default_factory=Keep)
     adopt: bool = False
 
 
@@ -192,7 +162,8 @@ def _percents(observed: Observed, wanted: Wanted) -> dict[str, int]:
             return {
                 _revision(wanted, version, f"{version}={percent}"): percent for version, percent in percents.items()
             }
-        case Canary(percent):
+        case Canary() | Steps():
+            percent = wanted.policy.percent if isinstance(wanted.policy, Canary) else wanted.policy.percents[0]
             before = {name: share for name, share in shares(observed.traffic).items() if observed.revisions.get(name)}
             before.pop(highest, None)
             others = {name: 1 for version, name in wanted.revisions.items() if name != highest}

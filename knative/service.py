@@ -10,13 +10,17 @@ from typing import Any
 
 from knative import keys
 from knative.error import DeployError
-from knative.names import checked_service, revision_name
+from knative.names import checked_service, config_map_name, revision_name
 from knative.traffic import Traffic, as_text
 
 API_VERSION = "serving.knative.dev/v1"
 PORT = 8080
 CACHE_PATH = "/cache"
 """Where the volume of the model cache is mounted."""
+
+ROUTES_FOLDER = "/etc/zeroserve/routes"
+ROUTES_FILE = "routes.json"
+"""In that folder, from the service's ConfigMap, as soon as there is one."""
 
 TEMPORARY_PATH = "/tmp"  # noqa: S108  a volume of its own in every pod
 READY_PATH = "/readyz"
@@ -165,7 +169,11 @@ def _template(deployment: Deployment, version: Version) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "containers": [_container(deployment, version)],
-        "volumes": [{"name": "cache", **_cache_volume(deployment.cache)}, {"name": "tmp", "emptyDir": {}}],
+        "volumes": [
+            {"name": "cache", **_cache_volume(deployment.cache)},
+            {"name": "routes", "configMap": _routes_volume(deployment)},
+            {"name": "tmp", "emptyDir": {}},
+        ],
     }
     if deployment.service_account:
         spec["serviceAccountName"] = deployment.service_account
@@ -181,6 +189,10 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
         keys.CONTAINER_ENVIRONMENT_CACHE: CACHE_PATH,
         # Its one version never changes: an instance that looked again would only keep storage busy.
         keys.CONTAINER_ENVIRONMENT_POLL: "0",
+        keys.CONTAINER_ENVIRONMENT_PEER_URL: (
+            f"http://{{tag}}-{deployment.name}.{deployment.namespace}.svc.cluster.local"
+        ),
+        keys.CONTAINER_ENVIRONMENT_ROUTES: f"{ROUTES_FOLDER}/{ROUTES_FILE}",
     }
     container: dict[str, Any] = {
         "name": "zeroserve",
@@ -199,6 +211,7 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
         },
         "volumeMounts": [
             {"name": "cache", "mountPath": CACHE_PATH},
+            {"name": "routes", "mountPath": ROUTES_FOLDER, "readOnly": True},
             {"name": "tmp", "mountPath": TEMPORARY_PATH},
         ],
     }
@@ -208,6 +221,12 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
     if resources:
         container["resources"] = resources
     return container
+
+
+def _routes_volume(deployment: Deployment) -> dict[str, Any]:
+    # Optional: a pod starts before the first traffic is written. The declaration beside it is nobody's business here.
+    items = [{"key": ROUTES_FILE, "path": ROUTES_FILE}]
+    return {"name": config_map_name(deployment.name), "optional": True, "items": items}
 
 
 def _resources(deployment: Deployment) -> dict[str, Any]:

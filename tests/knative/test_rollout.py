@@ -5,15 +5,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from knative.error import DeployError
+from knative.policy import AllAtOnce, Canary, Keep, Split
 from knative.rollout import (
-    AllAtOnce,
     AwaitReady,
-    Canary,
     CreateRevision,
-    Keep,
     Observed,
     SetTraffic,
-    Split,
     Wanted,
     apply,
     aspired_traffic,
@@ -130,7 +127,6 @@ def test_a_deploy_that_says_nothing_about_traffic_keeps_a_split_and_moves_all_to
         (Wanted("m", {}, {}), "no version to deploy"),
         (Wanted("m", {1: name(1)}, {"stable": 2}), "label stable=2: version 2 is not deployed; these are: 1"),
         (Wanted("m", {1: name(1)}, {}, Split({1: 50, 2: 50})), "2=50: version 2 is not deployed"),
-        (Wanted("m", {1: name(1)}, {}, Split({1: 50})), "wanted 100"),
     ],
 )
 def test_a_wish_that_does_not_fit_is_refused_in_words(wanted, text):
