@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from functions.body_budget import BodyBudget, BodyHold
+from functions.cold_start import ColdAnswers
 from functions.http import Handler, Request, Response, error_response, json_error, not_found
 from functions.inflate import inflate
 from functions.readiness import PROBES, Readiness
@@ -55,6 +56,7 @@ class Application:
         max_body_bytes: a longer body is answered 413.
         max_inflated_bytes: a gzip body that inflates to more is answered 413.
         budget: what all bodies together may hold; beyond it 503.
+        cold: marks the answers that a cold start has delayed.
     """
 
     doors: Future[Doors]
@@ -62,6 +64,7 @@ class Application:
     max_body_bytes: int
     max_inflated_bytes: int
     budget: BodyBudget
+    cold: ColdAnswers = field(default_factory=ColdAnswers)
     _open: Doors | None = field(default=None, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +78,7 @@ class Application:
         if segment in PROBES and path[1:] == segment:
             await _send(send, self.readiness.probe(segment))
             return
+        send = self.cold.telling(scope["method"], send)
         doors = self._open
         if doors is None:
             try:

@@ -1,34 +1,29 @@
 """The models of one server: storage, cache, source, manager and sessions, put together from the settings."""
 
-import contextlib
 import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from functions.cold_start import ColdStart
 from functions.config import Settings
 from functions.demo.bundle import demo_model
 from functions.metrics import Gauge, Metrics
 from functions.metrics_text import Samples
-from functions.scheduling import Scheduling
-from functions.session_settings import session_options, worker_cpus
-from loader import completeness, saved_model, tensorflow_c, warmup
+from loader import completeness
 from loader.cache import ModelCache
 from loader.config_file import MAX_CONFIG_BYTES, ConfigFile, Reload, read_local
 from loader.lifecycle import LoadOptions
 from loader.manager import ManagerOptions, ServableManager
-from loader.method_name import checked
 from loader.model_config import DEFAULT_POLICY, ModelConfig
 from loader.policy import Specific
 from loader.servable import Servable, ServableId
 from loader.source import SourceOptions, StorageSource
-from loader.status import Code, ServingError
 from loader.storage import open_storage, read_object
 from loader.stored_version import StoredVersion
 from loader.transition import Transition
@@ -36,9 +31,7 @@ from loader.transition import Transition
 if TYPE_CHECKING:
     from functions.crew_board import Berth
     from functions.crew_member import CrewMember
-
-THREADS_PER_CPU = 4
-"""Threads that run models where the settings do not say. Source: the stock server's `rest_api_num_threads`."""
+    from functions.model_loader import ModelLoader
 
 CACHE_FOLDER = "zeroserve-cache"
 
@@ -58,19 +51,21 @@ class Models:
         source: what is wanted; a reload goes to it.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, berth: "Berth | None" = None) -> None:
-        """Raises ServingError when the settings' files cannot be read or do not parse.
-
-        With a `berth`, what the manager says and what the source changes concerns all workers.
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        berth: "Berth | None" = None,
+        cold_start: ColdStart | None = None,
+    ) -> None:
+        """With a `berth`, what the manager says and what the source changes concerns all workers. `cold_start` is
+        told what each phase of the first loads takes.
         """
         self._settings = settings
         self._metrics = metrics
         self._urls: dict[Path, str] = {}
-        self._session_options = session_options(settings)
-        self._executor = ThreadPoolExecutor(
-            settings.rest_api_num_threads or THREADS_PER_CPU * worker_cpus(settings), thread_name_prefix="zeroserve-run"
-        )
-        self._scheduling = Scheduling(settings, self._executor, metrics)
+        self._cold_start = cold_start or ColdStart()
+        self._loader: Future[ModelLoader] = Future()
         directory = settings.cache_directory or str(Path(tempfile.gettempdir()) / CACHE_FOLDER)
         self._cache = ModelCache(Path(directory), settings.cache_max_bytes, private=not settings.cache_directory)
         options = ManagerOptions(
@@ -116,14 +111,30 @@ class Models:
         )
 
     def start(self) -> None:
-        """Begins to look at storage and to load. Raises ServingError when the model config cannot be."""
+        """Begins to look at storage, to fetch and to load.
+
+        What waits for the network comes first: what runs models is imported meanwhile, and loads wait for it.
+
+        Raises:
+            ServingError: the model config cannot be; the settings' files cannot be read or do not parse.
+        """
         if self._member is None:
             self._configure()
         else:
             self._member.join(self._configure)
-        # All extension modules are imported by now; the loader's lock would hold them up.
-        tensorflow_c.preload()
         self.source.start()
+        try:
+            from functions.model_loader import ModelLoader  # noqa: PLC0415  see above
+
+            loader = ModelLoader(self._settings, self._metrics, self._cold_start, self._cache.release)
+        except BaseException as error:
+            self._loader.set_exception(error)
+            raise
+        self._loader.set_result(loader)
+
+    def preload(self) -> None:
+        """Begins to open TensorFlow's library beside whatever else is done."""
+        self._loader.result().preload()
 
     def _configure(self, of_others: Sequence[ModelConfig] | None = None) -> None:
         """Says which models to serve: those of the settings, or those that other workers serve."""
@@ -169,8 +180,8 @@ class Models:
             self._member.close()
         if not self.manager.close(timeout):
             _log.warning("some versions are still in use after %s s and end with the process", timeout)
-        self._scheduling.close(timeout)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._loader.done() and self._loader.exception() is None:
+            self._loader.result().close(timeout)
 
     def _config_text(self, path: str) -> str:
         if not _is_url(path):
@@ -178,57 +189,30 @@ class Models:
         return read_object(path, MAX_CONFIG_BYTES, self._settings.storage_driver).decode()
 
     def _looked(self, name: str, seconds: float) -> None:
+        ended = time.perf_counter()
         self._metrics.load_seconds.observe((name, "list"), seconds)
+        self._cold_start.note("list", ended - seconds, ended)
 
     def _open_handles(self) -> dict[tuple[str, ...], float]:
         return {(one.name, str(one.version)): count for one, count in self.manager.in_use().items()}
 
     def _fetch(self, servable: ServableId, stored: StoredVersion, cancel: threading.Event) -> Path:
-        with self._timed(servable, "download"):
-            path = self._cache.fetch(stored.storage, stored.listing, cancel)
+        began = time.perf_counter()
+        path = self._cache.fetch(stored.storage, stored.listing, cancel)
+        ended = time.perf_counter()
+        self._metrics.load_seconds.observe((servable.name, "download"), ended - began)
+        self._cold_start.note("download", began, ended)
         self._urls[path] = stored.url
         return path
 
     def _load(self, servable: ServableId, path: Path) -> Servable:
         url = self._urls.pop(path, str(path))
         try:
-            with self._timed(servable, "load"):
-                model = saved_model.load(path, self._session_options)
-            if self._settings.enable_signature_method_name_check:
-                model = replace(model, signatures=checked(model.signatures))
+            loader = self._loader.result()
         except BaseException:
             self._cache.release(path)
             raise
-        try:
-            if self._settings.enable_model_warmup:
-                self._warm_up(servable, url, model)
-            scheduler = self._scheduling.scheduler(servable, model, path)
-        except BaseException:
-            model.session.close()
-            self._cache.release(path)
-            raise
-        return Servable(servable, model, scheduler, partial(self._cache.release, path))
-
-    def _warm_up(self, servable: ServableId, url: str, model: saved_model.SavedModel) -> None:
-        records, status, started = 0, Code.OK.name, time.perf_counter()
-        try:
-            records = warmup.replay(model.path, model, self._settings.num_request_iterations_for_warmup)
-        except ServingError as error:
-            status = error.code.name
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            if records or status != Code.OK.name:
-                self._metrics.load_seconds.observe((servable.name, "warmup"), seconds)
-                self._metrics.warmup_latency.observe((url, status), seconds * 1e6)
-                self._metrics.warmup_records.add((url, status), records)
-
-    @contextlib.contextmanager
-    def _timed(self, servable: ServableId, phase: str) -> Iterator[None]:
-        """Notes how long a phase of a load takes that comes to its end."""
-        started = time.perf_counter()
-        yield
-        self._metrics.load_seconds.observe((servable.name, phase), time.perf_counter() - started)
+        return loader.load(servable, path, url)
 
 
 def _is_url(path: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from functions.asgi import Application, Doors
 from functions.body_budget import BodyBudget
+from functions.cold_start import ColdAnswers, ColdStart
 from functions.config import Settings
 from functions.metrics import Gauge, Metrics
 from functions.metrics_text import Labels
@@ -48,6 +49,7 @@ class Server:
         """Args: at most one of the two is called, once, on a thread of the server: `on_failure` with `failure`,
         or `on_loaded` after the first loads. `berth` is this process's place among several workers.
         """
+        self._cold_start = ColdStart()
         self._settings = settings
         self._on_failure = on_failure
         self._on_loaded = on_loaded
@@ -61,7 +63,12 @@ class Server:
         self._readiness = Readiness(self._missing)
         self._budget = BodyBudget(settings.max_pending_request_bytes)
         self.application = Application(
-            self._doors, self._readiness, settings.max_request_bytes, settings.max_inflated_bytes, self._budget
+            self._doors,
+            self._readiness,
+            settings.max_request_bytes,
+            settings.max_inflated_bytes,
+            self._budget,
+            ColdAnswers(self._cold_start),
         )
 
     def start(self) -> None:
@@ -94,6 +101,7 @@ class Server:
             _log.exception("the start failed unexpectedly")
             self._fail(f"Failed to start server. Error: {error!r}", ServingError(Code.INTERNAL, "the start failed"))
         else:
+            self._cold_start.end()
             age = process_age()
             if age is not None and not self._missing():
                 self._started_in = {(): age}
@@ -110,14 +118,18 @@ class Server:
                 self._loaded.set_result(None)
 
     def _build(self) -> None:
-        from functions.doors import open_doors  # noqa: PLC0415  the imports below it are what the thread is for
-        from functions.models import Models  # noqa: PLC0415
+        from functions.models import Models  # noqa: PLC0415  the imports below it are what the thread is for
 
         metrics = Metrics()
         metrics.add_family(Gauge("zeroserve_start_to_ready_seconds", (), lambda: self._started_in, highest=True))
-        self._models = Models(self._settings, metrics, self._berth)
-        doors = open_doors(self._settings, self._models, metrics, self._loaded, self._readiness, budget=self._budget)
+        self._cold_start.add_to(metrics)
+        self._models = Models(self._settings, metrics, self._berth, self._cold_start)
         self._models.start()
+        from functions.doors import open_doors  # noqa: PLC0415
+
+        doors = open_doors(self._settings, self._models, metrics, self._loaded, self._readiness, budget=self._budget)
+        self._models.preload()
+        self._cold_start.note("import", self._cold_start.born, time.perf_counter())
         self._built.set()
         self._doors.set_result(doors)
 

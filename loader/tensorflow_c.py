@@ -14,6 +14,7 @@ import functools
 import importlib.util
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,11 @@ _SHORT_CALLS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 
 
 class Library:
-    """The bound functions, by their C names without the `TF_` prefix."""
+    """The bound functions, by their C names without the `TF_` prefix.
+
+    Attributes:
+        opening: when it began to be opened and when it was open, as of `time.perf_counter()`.
+    """
 
     LoadSessionFromSavedModel: Any
     SessionRun: Any
@@ -130,7 +135,9 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", LOG_LEVEL)
+        began = time.perf_counter()
         handle = _open(path)
+        self.opening = (began, time.perf_counter())
         for calls, kind in ((_LONG_CALLS, ctypes.CDLL), (_SHORT_CALLS, ctypes.PyDLL)):
             bound = kind(str(path), handle=handle)
             for name, (result, arguments) in calls.items():
