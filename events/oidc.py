@@ -4,7 +4,7 @@ In a cluster the issuer is the API server, which serves its keys to every servic
 issuer over HTTPS, such as Google's for Pub/Sub.
 
 Source: RFC 7519, RFC 8725 (algorithms are ours to choose, never the token's); kubernetes.io/docs/tasks/
-configure-pod-container/configure-service-account (issuer discovery); knative.dev/docs/eventing/features (sender identity).
+configure-pod-container/configure-service-account (issuer discovery).
 """
 
 import base64

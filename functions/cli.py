@@ -76,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from functions.watch_cli import main as watch  # noqa: PLC0415  a server does not need it
 
             return watch(words)
+        if command == "deployer":
+            from functions.deployer_cli import main as deployer  # noqa: PLC0415  a server does not need it
+
+            return deployer(words)
         if command in CLUSTER_COMMANDS:
             from functions.cluster_cli import main as cluster  # noqa: PLC0415  a server does not need it
 

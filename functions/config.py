@@ -415,6 +415,11 @@ def cluster_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in names if os.environ.get(name)}
 
 
+def deployer_environment() -> dict[str, str]:
+    """What the deploy function's settings are read from: `SERVING_*` and `PORT`."""
+    return {name: value for name, value in os.environ.items() if name == "PORT" or name.startswith("SERVING_")}
+
+
 def sink_environment() -> dict[str, str]:
     """What Knative tells an event source: where events go, what they carry, whom to trust there."""
     names = ("K_SINK", "K_CE_OVERRIDES", "K_CA_CERTS")

@@ -1,0 +1,288 @@
+"""Brings what lies in storage to the cluster: `advance` looks at one model and takes the next step, whatever it is.
+
+Level-triggered: everything is read anew, nothing is remembered, and each write holds only if what it follows from is
+still so. So events may be lost, doubled and out of order, and two copies of the function may run side by side: names of
+revisions follow from their content, and the loser of a race reads again. docs/landing.md has the rules.
+"""
+
+import enum
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from events.aspired import Aspired, Missing, Overwritten, aspired
+from events.clients import Clients
+from events.declared import Declared, first_claim, read_declared, write_claim
+from events.rollout_hook import Hold, Rollout, Situation, Stop
+from events.stores import Stores
+from events.version_policy import parse_version_policy
+from events.wish import Landed, failures, landed, wish
+from knative import keys
+from knative.client import Client, ConflictError
+from knative.declaration import Declaration, config_map, declaration_of
+from knative.names import config_map_name
+from knative.observation import observed
+from knative.policy import Keep, Policy
+from knative.rollout import Observed, SetTraffic, foreign, plan
+from knative.routes import routes_text
+from knative.service import ROUTES_FILE, Version, manifest, revision, traffic_patch
+from knative.traffic import WHOLE, Traffic, TrafficTarget, in_words, shares
+from loader import completeness
+
+RACES = 4
+"""How often a step is tried again because somebody else changed what it followed from."""
+
+MAX_NOTE = 1000
+"""Characters of the note on a Service that says what is wrong."""
+
+ROUTES_MANAGER = "zeroserve-routes"
+"""Field manager of the routes in a ConfigMap."""
+
+_log = logging.getLogger("zeroserve.landing")
+
+Emit = Callable[[str, str, Mapping[str, Any]], None]
+"""Tells the world of a rollout: kind (`started`, `failed`), service, data."""
+
+
+class State(enum.Enum):
+    """What a step found."""
+
+    UNDECLARED = "nobody declared this service"
+    DONE = "nothing is left to do"
+    WORKING = "a rollout is under way"
+    FAILED = "the version that is wanted does not come up"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a step.
+
+    Attributes:
+        state: see there.
+        text: for people.
+        lacking: version -> what it lacks, of versions that are wanted and not complete.
+        awaits: revisions that are to become ready.
+        again: seconds after which the next step is due; None where only an event or a revision brings news.
+    """
+
+    state: State
+    text: str = ""
+    lacking: Mapping[int, str] = field(default_factory=dict)
+    awaits: tuple[str, ...] = ()
+    again: float | None = None
+
+
+class Landing:
+    """The declared services of one namespace. Safe from any thread.
+
+    Args:
+        clients: of the cluster.
+        stores: of the models.
+        rollout: decides how a version that is ready gets its traffic.
+        emit: told when a rollout starts or fails.
+        missing: proves versions complete.
+    """
+
+    def __init__(
+        self,
+        clients: Clients,
+        namespace: str,
+        stores: Stores,
+        rollout: Rollout,
+        *,
+        emit: Emit = lambda kind, service, data: None,
+        missing: Missing = completeness.missing,
+    ) -> None:
+        self.clients = clients
+        self.namespace = namespace
+        self.stores = stores
+        self.rollout = rollout
+        self.emit = emit
+        self.missing = missing
+
+    def declared(self) -> tuple[Declared, ...]:
+        """Every service that is declared, and where its model's versions lie; those that cannot be read are logged.
+
+        Raises:
+            DeployError: the cluster cannot be asked.
+        """
+        with self.clients.use() as client:
+            return read_declared(client, self.namespace)
+
+    def advance(self, service: str) -> Outcome:
+        """Looks at storage and cluster, and takes the next step towards what is declared.
+
+        Blocks for a listing, some small reads and a few requests; never for a revision to become ready.
+
+        Raises:
+            DeployError: the cluster cannot be asked, or refuses; or the declaration makes no sense.
+            ServingError: storage cannot be asked.
+        """
+        with self.clients.use() as client:
+            for race in range(1, RACES + 1):
+                try:
+                    return _Step(self, client, service).take()
+                except ConflictError:
+                    if race == RACES:
+                        raise
+        raise AssertionError("the last race returns or raises")
+
+
+class _Step:
+    """One step for one service, from one reading of the cluster."""
+
+    def __init__(self, landing: Landing, client: Client, service: str) -> None:
+        self._landing = landing
+        self._client = client
+        self._name = service
+        self._namespace = landing.namespace
+        self._config = client.config_map(self._namespace, config_map_name(service)) or {}
+        self._resource = client.service(self._namespace, service)
+        self._revisions: Sequence[Mapping[str, Any]] = (
+            client.revisions(self._namespace, service) if self._resource is not None else ()
+        )
+        self._observed: Observed = observed(self._resource, self._revisions)
+
+    def take(self) -> Outcome:
+        declaration = declaration_of(self._config or None)
+        if declaration is None:
+            return Outcome(State.UNDECLARED)
+        stands = landed(self._name, self._resource, self._revisions)
+        found = self._look(declaration, stands)
+        names = {
+            version: revision(declaration.deployment, Version(version, fingerprint))
+            for version, fingerprint in found.versions.items()
+        }
+        failed = {name: why for name, why in failures(self._name, self._revisions).items() if name in names.values()}
+        created = self._create(declaration, found, names)
+        if created:
+            return Outcome(State.WORKING, f"revision {created} is created", found.lacking, (created,))
+        ready = {version: name for version, name in names.items() if self._observed.revisions.get(name)}
+        awaits = tuple(name for name in names.values() if not self._observed.revisions.get(name) and name not in failed)
+        problems = [*(f"revision {name}: {why}" for name, why in sorted(failed.items())), *found.notes]
+        traffic, again = self._observed.traffic, None
+        if ready:
+            traffic, again, stopped = self._move(declaration, found, ready)
+            problems += [stopped] if stopped else []
+        self._write_routes(declaration, traffic)
+        self._note(problems, failed)
+        text = "; ".join([*problems, *(f"version {version}: {why}" for version, why in found.lacking.items())])
+        if awaits or again is not None:
+            return Outcome(State.WORKING, text, found.lacking, awaits, again)
+        return Outcome(State.FAILED if failed else State.DONE, text, found.lacking)
+
+    def _look(self, declaration: Declaration, stands: Mapping[int, Landed]) -> Aspired:
+        return aspired(
+            self._landing.stores.of(declaration.deployment.url),
+            parse_version_policy(declaration.versions),
+            {version: one.fingerprint for version, one in stands.items()},
+            self._landing.missing,
+            Overwritten(declaration.overwritten),
+        )
+
+    def _create(self, declaration: Declaration, found: Aspired, names: Mapping[int, str]) -> str:
+        """Makes the lowest revision that is not there; its name, or empty where none is made.
+
+        One at a time: the Service has one template, and a second one would replace it before a revision is made of it.
+        """
+        template = self._template()
+        if template in names.values() and template not in self._observed.revisions:
+            return ""
+        missing = [version for version in sorted(names) if names[version] not in self._observed.revisions]
+        if not missing:
+            return ""
+        version, name = missing[0], names[missing[0]]
+        one = Version(version, found.versions[version])
+        traffic = self._observed.traffic
+        if self._resource is None:
+            claim = first_claim(self._config, version)
+            if not claim:
+                write_claim(self._client, self._config, one)
+            elif claim != one.fingerprint:
+                one = Version(version, claim)
+                name = revision(declaration.deployment, one)
+            # The first revision of a service has nobody to leave the traffic with.
+            traffic = (TrafficTarget(name, WHOLE),)
+        ours = self._resource is None or not self._observed.changed_by_others
+        body = manifest(declaration.deployment, one, traffic, ours=ours)
+        self._client.apply(body, resource_version=self._read_version())
+        _log.info("%s: revision %s is created for version %d", self._name, name, version)
+        self._landing.emit("started", self._name, {"revision": name, "version": version})
+        return name
+
+    def _read_version(self) -> str:
+        """The resourceVersion of the Service that was read; empty where there was none."""
+        found: str = (self._resource or {}).get("metadata", {}).get("resourceVersion", "")
+        return found
+
+    def _template(self) -> str:
+        spec: Mapping[str, Any] = (self._resource or {}).get("spec", {})
+        name: str = spec.get("template", {}).get("metadata", {}).get("name", "")
+        return name
+
+    def _move(
+        self, declaration: Declaration, found: Aspired, ready: Mapping[int, str]
+    ) -> tuple[Traffic, float | None, str]:
+        """Writes the traffic that is due. Returns what it is then, when to ask again, and why it is to stop."""
+        percents = shares(self._observed.traffic)
+        version = max(ready)
+        new = ready[version]
+        policy: Policy = Keep()
+        annotations: Mapping[str, str] = {}
+        again, stopped = None, ""
+        if percents.get(new) != WHOLE and not self._observed.changed_by_others:
+            decision = self._landing.rollout.decide(self._situation(declaration, percents, new, version))
+            if isinstance(decision, Hold):
+                _log.info("%s: %s is held: %s", self._name, new, decision.why)
+                return self._observed.traffic, decision.again, ""
+            if isinstance(decision, Stop):
+                return self._observed.traffic, None, f"{new} is stopped: {decision.why}"
+            policy, annotations, again = decision.policy, decision.annotations, decision.again
+        wanted = wish(self._name, ready, self._observed, found.listed, labels=declaration.labels, policy=policy)
+        traffic = next((step.traffic for step in plan(self._observed, wanted) if isinstance(step, SetTraffic)), None)
+        if traffic is None and not self._news(annotations):
+            return self._observed.traffic, again, stopped
+        patch = traffic_patch(traffic or self._observed.traffic, ours=not foreign(self._observed, wanted))
+        patch["metadata"]["annotations"] |= annotations
+        self._patch(patch)
+        _log.info("%s: traffic: %s", self._name, in_words(traffic or self._observed.traffic))
+        return traffic or self._observed.traffic, again, stopped
+
+    def _situation(self, declaration: Declaration, percents: Mapping[str, int], new: str, version: int) -> Situation:
+        others = {name: percent for name, percent in percents.items() if name != new}
+        old = max(others, key=lambda name: (others[name], name)) if others else None
+        assert self._resource is not None  # noqa: S101  it has a revision
+        return Situation(
+            self._namespace, declaration, self._resource, self._revisions, self._observed, old, new, version
+        )
+
+    def _annotations(self) -> Mapping[str, str]:
+        found: Mapping[str, str] = (self._resource or {}).get("metadata", {}).get("annotations") or {}
+        return found
+
+    def _news(self, annotations: Mapping[str, str]) -> bool:
+        return any(self._annotations().get(name) != value for name, value in annotations.items())
+
+    def _note(self, problems: Sequence[str], failed: Mapping[str, str]) -> None:
+        """Writes on the Service what is wrong, once; takes it away when nothing is."""
+        text = "; ".join(problems)[:MAX_NOTE]
+        if self._resource is None or self._annotations().get(keys.LANDING, "") == text:
+            return
+        self._patch({"metadata": {"annotations": {keys.LANDING: text or None}}})
+        if text:
+            _log.warning("%s: %s", self._name, text)
+        for name, why in failed.items():
+            self._landing.emit("failed", self._name, {"revision": name, "reason": why})
+
+    def _patch(self, patch: dict[str, Any]) -> None:
+        """Changes the Service if it is still what was read, and takes the answer for what is read now."""
+        read = self._read_version()
+        self._resource = self._client.patch(self._namespace, self._name, patch, resource_version=read)
+
+    def _write_routes(self, declaration: Declaration, traffic: Traffic) -> None:
+        if not traffic:
+            return
+        text = routes_text(self._name, traffic, declaration)
+        if (self._config.get("data") or {}).get(ROUTES_FILE) != text:
+            self._client.apply_config_map(config_map(self._name, self._namespace, {ROUTES_FILE: text}), ROUTES_MANAGER)

@@ -1,0 +1,130 @@
+"""The deploy function, put together: a cluster, storage, who may send, and the door that they stand behind."""
+
+import json
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from events.clients import Clients
+from events.declared import Declared
+from events.door import Door
+from events.follower import Follower
+from events.landing import Landing
+from events.looks import Looks
+from events.model_configs import ModelConfigs
+from events.oidc import Issuer, Oidc
+from events.rollout_hook import AtOnce
+from events.sender import Senders, parse_secrets
+from events.stores import Stores
+from functions.config import cluster_environment
+from functions.deployer_settings import DeployerSettings, words
+from knative import kubeconfig
+from knative.client import Client
+from knative.kubeconfig import Access
+
+FETCH_SECONDS = 10.0
+"""What an issuer outside the cluster, or Amazon's confirmation, may take."""
+
+MAX_FETCHED_BYTES = 1 << 20
+
+DISCOVERY = "/.well-known/openid-configuration"
+"""Source: OpenID Connect Discovery 1.0, section 4."""
+
+CLUSTER_KEYS = "/openid/v1/jwks"
+"""Where the API server has its keys, whatever address its discovery document gives for those outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployFunction:
+    """What answers events, and what works behind it.
+
+    Attributes:
+        door: answers.
+        namespace: of the services.
+    """
+
+    door: Door
+    namespace: str
+    _ends: tuple[Callable[[], None], ...]
+
+    def close(self) -> None:
+        """Takes no more steps, and waits for those that run."""
+        for end in self._ends:
+            end()
+
+
+def deploy_function(settings: DeployerSettings) -> DeployFunction:
+    """Puts it together; the cluster's address is read, nothing is contacted, and no thread is started.
+
+    Raises:
+        DeployError: there is no cluster.
+        ValueError, OSError: the secrets cannot be read.
+    """
+    environment = cluster_environment()
+
+    def access() -> Access:
+        return kubeconfig.read(settings.kubeconfig or environment.get("KUBECONFIG", ""), environment)
+
+    namespace = settings.namespace or access().namespace
+    clients = Clients(lambda: Client(access()))
+    landing = Landing(clients, namespace, Stores(settings.storage_driver), AtOnce())
+    follower = Follower(landing, settings.look_threads)
+    declared: Looks[tuple[Declared, ...]] = Looks(lambda _: landing.declared(), 1)
+    door = Door(
+        follower,
+        declared,
+        configs=ModelConfigs(clients, namespace),
+        senders=_senders(settings, clients, namespace),
+        sns_topics=words(settings.sns_topics),
+        open_url=_fetch,
+    )
+    return DeployFunction(door, namespace, (declared.close, follower.close))
+
+
+def _senders(settings: DeployerSettings, clients: Clients, namespace: str) -> Senders:
+    path = Path(settings.event_secret_file) if settings.event_secret_file else None
+
+    def secrets() -> Sequence[str]:
+        return parse_secrets(path.read_text()) if path is not None else ()
+
+    secrets()  # what is wrong with them is said at the start
+    oidc = None
+    if settings.event_audience:
+        subjects = words(settings.event_subjects) or (f"system:serviceaccount:{namespace}:*",)
+        others = words(settings.event_issuers)
+        oidc = Oidc(lambda: [_of_cluster(clients), *map(_issuer, others)], settings.event_audience, subjects)
+    return Senders(secrets, oidc, anonymous=settings.anonymous_events)
+
+
+def _of_cluster(clients: Clients) -> Issuer:
+    def keys() -> Mapping[str, Any]:
+        with clients.use() as client:
+            return client.json("GET", CLUSTER_KEYS)
+
+    with clients.use() as client:
+        return Issuer(str(client.json("GET", DISCOVERY).get("issuer", "")), keys)
+
+
+def _issuer(url: str) -> Issuer:
+    def keys() -> Mapping[str, Any]:
+        address = str(_json(f"{url.rstrip('/')}{DISCOVERY}").get("jwks_uri", ""))
+        if not address.startswith("https://"):
+            raise ValueError(f"{url} names no https address for its keys")
+        return _json(address)
+
+    return Issuer(url, keys)
+
+
+def _json(url: str) -> Mapping[str, Any]:
+    found = json.loads(_fetch(url))
+    if not isinstance(found, dict):
+        raise ValueError(f"{url} is no JSON object")
+    return found
+
+
+def _fetch(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as response:  # noqa: S310  https only: checked by callers
+        content: bytes = response.read(MAX_FETCHED_BYTES)
+    return content

@@ -1,0 +1,68 @@
+"""The command `zeroserve deployer`: the deploy function on a server of its own."""
+
+import logging
+import socket
+import sys
+import textwrap
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from functions.config import deployer_environment
+from functions.deploy_app import DeployApplication
+from functions.deploy_function import deploy_function
+from functions.deployer_settings import FLAGS, DeployerSettings, load_deployer_settings
+from functions.http_server import serve
+from knative.error import DeployError
+
+EXIT_FAILED = 1
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+_log = logging.getLogger("zeroserve.deployer")
+
+
+def main(words: Sequence[str]) -> int:
+    """Answers events until SIGTERM; gives the exit status. Raises UsageError."""
+    if any(word in {"--help", "-h"} for word in words):
+        print(_help(), end="")
+        return 0
+    settings = load_deployer_settings(words, deployer_environment())
+    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    try:
+        function = deploy_function(settings)
+        listener = _listen(settings)
+    except (DeployError, OSError, ValueError) as error:
+        print(f"zeroserve deployer: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    _log.info("events for the services of namespace %s on port %d", function.namespace, listener.getsockname()[1])
+    application = DeployApplication(lambda: function)
+    serve(application, [listener], on_drain=lambda: None, drain_timeout=settings.drain_timeout_seconds)
+    application.close()
+    return 0
+
+
+def _listen(settings: DeployerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+    if settings.port_file:
+        # Under another name first: who waits for the file must never read half of it.
+        path = Path(settings.port_file)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(f"{listener.getsockname()[1]}\n")
+        partial.rename(path)
+    return listener
+
+
+def _help() -> str:
+    lines = [
+        "zeroserve deployer: answers storage's events and brings what landed to the cluster",
+        "",
+        "Each flag is also the environment variable SERVING_<FLAG IN CAPITALS>; PORT is read too.",
+    ]
+    for group, flags in groupby(FLAGS.values(), key=lambda one: one.group):
+        lines += ["", f"{group}:"]
+        for one in flags:
+            value = str(one.default).lower() if one.kind is bool else str(one.default)
+            lines.append(f"  --{one.name}={value}")
+            lines += textwrap.wrap(one.text, 100, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines) + "\n"
