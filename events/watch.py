@@ -18,9 +18,6 @@ from events.watch_told import Told
 from loader.status import ServingError
 from loader.store import first_line, shown_host
 
-SOON_SECONDS = 1.0
-"""After a notice there is one more look this soon: what was written while a new folder's watch was made gave none."""
-
 JITTER = 0.2
 """Share of the interval by which a wait is longer or shorter, by chance, so that watchers do not look in step."""
 
@@ -88,17 +85,17 @@ class Watcher:
 
     def run(self) -> None:
         """Looks again and again until `stop`."""
-        failures, said, noticed = 0, "", False
+        failures, said = 0, ""
         while not self._stopped:
             self._wake.clear()
             failure = self.look()
             if failure and failure != said:
                 self._failed(failure)
             said, failures = failure, failures + 1 if failure else 0
-            wait = self._interval if not noticed else min(self._interval, SOON_SECONDS)
+            wait = self._interval
             if failures:
                 wait = max(self._interval, min(self._interval * 2 ** min(failures, 30), MAX_FAILURE_SECONDS))
-            noticed = self._wake.wait(wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
+            self._wake.wait(wait * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  no secret
 
     def look(self) -> str:
         """Looks once. Returns why that was not possible, in words; empty when it was."""

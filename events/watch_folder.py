@@ -103,12 +103,13 @@ class FolderWatch:
             ignore_permission_denied=True,
             force_polling=False,
         )
-        begun = False
+        # The first notice speaks for what changed before there was a watch; the one after the last change for what was
+        # written into a new folder before it was watched too.
+        due = True
         for changes in notices:
-            if changes or not begun:
-                # The first one also speaks for what changed before there was a watch.
+            if changes or due:
                 self._changed()
-            begun = True
+            due = bool(changes)
             if _there(self._folders()) != watched:
                 return
 

@@ -3,7 +3,7 @@
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import ssl
 
     from functions.crew_board import Berth
+    from functions.server import Server
+    from functions.serving import Beside
 
 USAGE = """\
 zeroserve: serves TensorFlow SavedModels as functions that scale to zero
@@ -112,6 +114,7 @@ def _serve(words: Sequence[str]) -> int:
     logging.basicConfig(level=level, format=LOG_FORMAT)
     try:
         tls = _tls(settings)
+        beside = _beside(settings)
         sockets = _listen(settings)
     except ServingError as error:
         return _fail(error.message, EXIT_USAGE)
@@ -129,18 +132,25 @@ def _serve(words: Sequence[str]) -> int:
             fail=lambda text: _fail(text, EXIT_FAILED),
             on_listen=lambda: _write_port(settings, sockets[0]),
             on_loaded=lambda: _greet(settings, sockets[0]),
+            beside=beside,
         )
     from functions.crew import Crew  # noqa: PLC0415  only with several workers
 
     _write_port(settings, sockets[0])
     end_seconds = 2 * settings.drain_timeout_seconds + END_SECONDS
     status, failure = Crew(
-        settings.workers, sockets, partial(_work, settings, sockets, tls), end_seconds=end_seconds
+        settings.workers, sockets, partial(_work, settings, sockets, tls, beside), end_seconds=end_seconds
     ).run()
     return _fail(failure, status) if failure else status
 
 
-def _work(settings: Settings, sockets: Sequence[socket.socket], tls: "ssl.SSLContext | None", berth: "Berth") -> int:
+def _work(
+    settings: Settings,
+    sockets: Sequence[socket.socket],
+    tls: "ssl.SSLContext | None",
+    beside: "Callable[[Server], Beside] | None",
+    berth: "Berth",
+) -> int:
     """What one worker of several does."""
     logging.getLogger().handlers[0].setFormatter(
         logging.Formatter(LOG_FORMAT.replace(" %(name)s", f" {berth.index} %(name)s"))
@@ -154,7 +164,7 @@ def _work(settings: Settings, sockets: Sequence[socket.socket], tls: "ssl.SSLCon
         if berth.index == 0 and not berth.again:
             _greet(settings, sockets[0])
 
-    return serve_process(settings, sockets, tls, fail=fail, on_loaded=greet, berth=berth)
+    return serve_process(settings, sockets, tls, fail=fail, on_loaded=greet, berth=berth, beside=beside)
 
 
 def _tls(settings: Settings) -> "ssl.SSLContext | None":
@@ -163,6 +173,16 @@ def _tls(settings: Settings) -> "ssl.SSLContext | None":
     from functions.tls_settings import read_tls  # noqa: PLC0415  only with the flag
 
     return read_tls(settings.ssl_config_file)
+
+
+def _beside(settings: Settings) -> "Callable[[Server], Beside] | None":
+    """What `--watch` runs beside the server: no server without it knows of events."""
+    if not settings.watch:
+        return None
+    from functions.watch_serving import WatchedServing, read_senders  # noqa: PLC0415  only with the flag
+
+    senders = read_senders(settings.watch_secret_file) if settings.watch_secret_file else None
+    return lambda server: WatchedServing(server, senders)
 
 
 def _listen(settings: Settings) -> list[socket.socket]:

@@ -257,6 +257,18 @@ class Settings:
         "", RUNTIME, "Shared libraries with custom operations to load first, separated by commas."
     )
 
+    watch: bool = flag(
+        False,
+        EVENTS,
+        "Looks at the storage at once when something lands there: inotify tells of local base paths, POST /events of "
+        "all others. The poll goes on. For zeroserve serve.",
+    )
+    watch_secret_file: str = flag(
+        "",
+        EVENTS,
+        "File with the secrets, one on each line, of which a POST to /events must carry one in Authorization; empty "
+        "closes /events.",
+    )
     cloud_event_reply_type: str = flag(
         "dev.zeroserve.prediction.v1",
         EVENTS,
@@ -359,6 +371,8 @@ class Settings:
             raise UsageError("--peer_url without --model_version: what forwards serves one version itself; say which")
         if (self.routes_file or self.peer_gateway) and not self.peer_url:
             raise UsageError("--routes_file and --peer_gateway need --peer_url: it says where other versions answer")
+        if self.watch_secret_file and not self.watch:
+            raise UsageError("--watch_secret_file is for --watch: set both, or neither")
         if self.batching_parameters_file and not self.enable_batching:
             raise UsageError(
                 "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."

@@ -84,6 +84,15 @@ class Server:
         _log.info("draining: requests in flight get %g s", self._settings.drain_timeout_seconds)
         self._readiness.drain()
 
+    def look_now(self) -> None:
+        """Looks at storage without waiting for the poll: something is known to have changed."""
+        if self._models is not None:
+            self._models.source.poll_soon()
+
+    def base_paths(self) -> list[str]:
+        """Where the versions of the models lie that are configured now; empty while there are none yet."""
+        return [config.base_path for config in self._models.source.configs] if self._models is not None else []
+
     def close(self) -> None:
         """Unloads everything; waits for running requests as long as the settings allow."""
         self._built.wait(self._settings.drain_timeout_seconds)

@@ -122,14 +122,13 @@ def test_a_place_that_is_not_there_is_said_and_looked_at_again(tmp_path: Path, g
     one.outbox.close(SECONDS)
 
 
-def test_a_notice_is_a_look_at_once_and_one_more_soon_after(tmp_path: Path, golden: Path) -> None:
+def test_a_notice_is_a_look_at_once(tmp_path: Path, golden: Path) -> None:
     one = Watched(tmp_path, interval=3600)
     thread = threading.Thread(target=one.watcher.run)
     thread.start()
     one.looks.get(timeout=SECONDS)
+    shutil.copytree(golden / "half_plus_two" / "1", tmp_path / "7")
     one.watcher.look_now()
-    one.looks.get(timeout=SECONDS)
-    shutil.copytree(golden / "half_plus_two" / "1", tmp_path / "7")  # nobody says so
     assert one.delivered.get(timeout=SECONDS).subject == "7"
     one.watcher.stop()
     thread.join(SECONDS)

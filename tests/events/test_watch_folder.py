@@ -1,6 +1,7 @@
 """Real inotify on real folders."""
 
 import contextlib
+import queue
 import shutil
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from events.watch_folder import FolderWatch, is_remote
+from events.watch_folder import RENEW_SECONDS, FolderWatch, is_remote
 
 SECONDS = 30
 
@@ -83,6 +84,19 @@ def test_a_folder_that_goes_and_comes_anew_is_watched_again(tmp_path: Path) -> N
             if noticed.wait(0.1):
                 break
         assert noticed.is_set()
+
+
+def test_after_the_last_change_there_is_one_more_notice_and_then_none(tmp_path: Path) -> None:
+    notices: queue.Queue[None] = queue.Queue()
+    watch = FolderWatch(lambda: [tmp_path], lambda: notices.put(None))
+    watch.start()
+    notices.get(timeout=SECONDS)
+    (tmp_path / "file").touch()
+    for _ in range(2):
+        notices.get(timeout=SECONDS)
+    with pytest.raises(queue.Empty):
+        notices.get(timeout=2 * RENEW_SECONDS)
+    watch.close()
 
 
 MOUNTS = r"""
