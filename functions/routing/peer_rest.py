@@ -135,10 +135,8 @@ class RestPeers:
             return Response(answer.status, tuple(answer_headers(answer.raw_headers)), body)
 
     def _headers(self, tag: str, request: Request, left: float) -> Mapping[str, str]:
-        from multidict import CIMultiDict  # noqa: PLC0415  aiohttp's own
-
         inflated = b"gzip" in request.headers.get(b"content-encoding", b"").lower()
-        headers = CIMultiDict(request_headers(request.headers, inflated=inflated))
+        headers = dict(request_headers(request.headers, inflated=inflated))
         headers["Host"] = self._address.authority(tag)
         headers[FORWARDED] = "1"
         headers[TIMEOUT] = str(max(1, int(left * 1000)))
