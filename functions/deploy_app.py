@@ -1,5 +1,6 @@
 """The ASGI application of the deploy function, under functions-framework and under `zeroserve deployer` alike."""
 
+import asyncio
 from collections.abc import Callable
 
 from events.answer import Answer
@@ -49,7 +50,8 @@ class DeployApplication:
 
         if self._made is None:
             self._made = self._make()
-        answer = await self._made.door.handle(method, headers, read)
+        # Our own server takes the first step of a request outside of any task, where a deadline cannot be set.
+        answer = await asyncio.ensure_future(self._made.door.handle(method, headers, read))
         await _send(send, answer, head=method == "HEAD")
 
     def close(self) -> None:
