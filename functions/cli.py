@@ -35,6 +35,8 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
   zeroserve status|list|delete|split|promote|rollback
                                          what is deployed, and who gets the traffic
+  zeroserve events install|status|uninstall
+                                         an upload deploys: what that takes on a cluster
   zeroserve watch URL --sink URL         sends an event for each version that lands in storage
   zeroserve --version
 """
@@ -74,6 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from functions.inspect_cli import main as inspect  # noqa: PLC0415  a server does not need it
 
             return inspect(words)
+        if command == "events":
+            from functions.events_cli import main as events  # noqa: PLC0415  a server does not need it
+
+            return events(words)
         if command == "watch":
             from functions.watch_cli import main as watch  # noqa: PLC0415  a server does not need it
 

@@ -62,7 +62,8 @@ class Installation:
         environment: variables of the function and of the watchers: endpoints of storage.
         environment_secrets: names of secrets whose keys become variables: credentials of storage.
         annotations: of the function's ServiceAccount: workload identity of a cloud.
-        audience: of the door; the Trigger then sends an OIDC token for it, where the cluster makes them.
+        audience: of the function's door: the Trigger sends an OIDC token for it, webhooks a secret. Empty: the door is
+            open to whatever reaches it, which is the cluster alone.
         max_scale: copies of the function at the same time.
     """
 

@@ -19,6 +19,9 @@ from knative.eventing_sources import ping, watcher
 
 SECRET_BYTES = 32
 
+FEATURES = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
+"""Where Eventing's switches are."""
+
 _SERVING = "serving.knative.dev/v1"
 _EVENTING = "eventing.knative.dev/v1"
 _SOURCES = "sources.knative.dev/v1"
@@ -42,7 +45,6 @@ _ALWAYS = {
     "Trigger": FUNCTION,
     "Broker": BROKER,
     "Service": FUNCTION,
-    "Secret": SECRET,
     "RoleBinding": FUNCTION,
     "Role": FUNCTION,
     "ServiceAccount": FUNCTION,
@@ -138,9 +140,10 @@ def remove(client: Client, manifest: Manifest) -> None:
 
 
 def parts(client: Client, namespace: str) -> list[Part]:
-    """What an installation always has, and the watchers that this one has."""
+    """What an installation always has, and the watchers and the secret that this one has."""
     names = [*_ALWAYS.items()]
-    names += [("ContainerSource", entry["metadata"]["name"]) for entry in _list(client, "ContainerSource", namespace)]
+    for kind in ("Secret", "ContainerSource"):
+        names += [(kind, entry["metadata"]["name"]) for entry in _list(client, kind, namespace)]
     return [part(client, kind, namespace, name) for kind, name in names]
 
 
@@ -161,6 +164,20 @@ def address(client: Client, namespace: str) -> str:
     found = _get(client, "Broker", namespace, BROKER)
     url: str = (found or {}).get("status", {}).get("address", {}).get("url", "")
     return url
+
+
+def proves_senders(client: Client) -> bool:
+    """Whether Eventing gives its senders tokens that say who they are.
+
+    Source: knative.dev/docs/eventing/features/sender-identity.
+    """
+    try:
+        found = client.json("GET", FEATURES)
+    except ApiError as error:
+        if error.status in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+            return False
+        raise
+    return str((found.get("data") or {}).get("authentication-oidc", "")).lower() == "enabled"
 
 
 def has_secret(client: Client, namespace: str) -> bool:

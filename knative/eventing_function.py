@@ -31,8 +31,10 @@ RULES: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
 )
 """API group, resource, verbs, and what for. Nothing is deleted: what no traffic reaches is collected by Knative."""
 
-ARGUMENTS = ("events", "serve")
-"""What the image is asked to do."""
+ARGUMENTS = ("deployer",)
+"""What the image is asked to do: to answer events."""
+
+READY_PATH = "/readyz"
 
 
 def service_account(installation: Installation) -> Manifest:
@@ -40,7 +42,7 @@ def service_account(installation: Installation) -> Manifest:
     meta = metadata(FUNCTION, installation)
     if installation.annotations:
         meta["annotations"] = dict(installation.annotations)
-    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "automountServiceAccountToken": False}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta}
 
 
 def role(installation: Installation) -> Manifest:
@@ -86,13 +88,14 @@ def function(installation: Installation) -> Manifest:
         "image": installation.image,
         "args": list(ARGUMENTS),
         "ports": [{"name": "http1", "containerPort": PORT}],
-        "env": [{"name": name, "value": value} for name, value in sorted(installation.environment.items())],
+        "env": [{"name": name, "value": value} for name, value in sorted(_environment(installation).items())],
+        "readinessProbe": {"httpGet": {"path": READY_PATH, "port": PORT}},
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security(),
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108  a volume of its own
-            {"name": "events", "mountPath": SECRET_FOLDER, "readOnly": True},
+            *([{"name": "events", "mountPath": SECRET_FOLDER, "readOnly": True}] if installation.audience else []),
         ],
     }
     if installation.environment_secrets:
@@ -108,15 +111,25 @@ def function(installation: Installation) -> Manifest:
                 },
                 "spec": {
                     "serviceAccountName": FUNCTION,
-                    "automountServiceAccountToken": True,
                     "enableServiceLinks": False,
                     "timeoutSeconds": FUNCTION_SECONDS,
                     "containers": [container],
                     "volumes": [
                         {"name": "tmp", "emptyDir": {}},
-                        {"name": "events", "secret": {"secretName": SECRET}},
+                        *([{"name": "events", "secret": {"secretName": SECRET}}] if installation.audience else []),
                     ],
                 },
             }
         },
+    }
+
+
+def _environment(installation: Installation) -> dict[str, str]:
+    """Who may send, as the deploy function's settings say it; and the storage's own variables."""
+    if not installation.audience:
+        return {**installation.environment, "SERVING_ANONYMOUS_EVENTS": "true"}
+    return {
+        **installation.environment,
+        "SERVING_EVENT_AUDIENCE": installation.audience,
+        "SERVING_EVENT_SECRET_FILE": f"{SECRET_FOLDER}/{SECRET_KEY}",
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from functions.deployer_settings import load_deployer_settings
 from knative import keys
 from knative.error import DeployError
 from knative.eventing import BROKER, FUNCTION, OWNER, PART, PING_TYPE, SECRET, Installation, broker, trigger
@@ -93,7 +94,21 @@ def test_the_function_has_no_address_outside_the_cluster_and_scales_to_zero() ->
     assert service["metadata"]["labels"][keys.VISIBILITY] == keys.CLUSTER_LOCAL
     assert template["metadata"]["annotations"] == {keys.MIN_SCALE: "0", keys.MAX_SCALE: "3"}
     assert template["spec"]["serviceAccountName"] == FUNCTION
-    assert template["spec"]["volumes"][1] == {"name": "events", "secret": {"secretName": SECRET}}
+    assert template["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+
+
+def test_who_may_send_is_said_to_the_function_as_it_wants_it() -> None:
+    (container,) = function(INSTALLATION)["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    load_deployer_settings(container["args"][1:], variables)
+    assert variables["SERVING_ANONYMOUS_EVENTS"] == "true"
+    guarded = function(dataclasses.replace(INSTALLATION, audience="zeroserve"))["spec"]["template"]["spec"]
+    variables = {one["name"]: one["value"] for one in guarded["containers"][0]["env"]}
+    settings = load_deployer_settings((), variables)
+    assert settings.event_audience == "zeroserve"
+    mounts = {one["name"]: one["mountPath"] for one in guarded["containers"][0]["volumeMounts"]}
+    assert settings.event_secret_file == f"{mounts['events']}/secret"
+    assert guarded["volumes"][1] == {"name": "events", "secret": {"secretName": SECRET}}
 
 
 def test_nothing_that_runs_may_write_to_its_image_or_be_root() -> None:
