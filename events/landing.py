@@ -7,6 +7,8 @@ revisions follow from their content, and the loser of a race reads again. docs/l
 
 import enum
 import logging
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,8 +32,11 @@ from knative.service import ROUTES_FILE, Version, manifest, revision, traffic_pa
 from knative.traffic import WHOLE, Traffic, TrafficTarget, in_words, shares
 from loader import completeness
 
-RACES = 4
+RACES = 6
 """How often a step is tried again because somebody else changed what it followed from."""
+
+RACE_SECONDS = 0.05
+"""Before the second try; longer before each further one."""
 
 MAX_NOTE = 1000
 """Characters of the note on a Service that says what is wrong."""
@@ -126,6 +131,8 @@ class Landing:
                 except ConflictError:
                     if race == RACES:
                         raise
+                    # Knative writes the status of the same object, most of all while a revision comes up.
+                    time.sleep(RACE_SECONDS * race * (0.5 + random.random()))  # noqa: S311  no secret
         raise AssertionError("the last race returns or raises")
 
 
