@@ -35,6 +35,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
   zeroserve status|list|delete|split|promote|rollback
                                          what is deployed, and who gets the traffic
+  zeroserve compare NAME                 errors and latency of its revisions, the split, what the shadow said
   zeroserve events install|status|uninstall
                                          an upload deploys: what that takes on a cluster
   zeroserve watch URL --sink URL         sends an event for each version that lands in storage
@@ -88,6 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from functions.deployer_cli import main as deployer  # noqa: PLC0415  a server does not need it
 
             return deployer(words)
+        if command == "compare":
+            from functions.compare_cli import main as compare  # noqa: PLC0415  a server does not need it
+
+            return compare(words)
         if command in CLUSTER_COMMANDS:
             from functions.cluster_cli import main as cluster  # noqa: PLC0415  a server does not need it
 
