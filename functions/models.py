@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from functions.cold_start import ColdStart
 from functions.config import Settings
 from functions.demo.bundle import demo_model
-from functions.metrics import Gauge, Metrics
+from functions.metrics import Counter, Gauge, Metrics
 from functions.metrics_text import Samples
 from loader import completeness
 from loader.cache import ModelCache
@@ -67,7 +67,14 @@ class Models:
         self._cold_start = cold_start or ColdStart()
         self._loader: Future[ModelLoader] = Future()
         directory = settings.cache_directory or str(Path(tempfile.gettempdir()) / CACHE_FOLDER)
-        self._cache = ModelCache(Path(directory), settings.cache_max_bytes, private=not settings.cache_directory)
+        fetched = Counter("zeroserve_cache_bytes_total", ("source",))
+        metrics.add_family(fetched)
+        self._cache = ModelCache(
+            Path(directory),
+            settings.cache_max_bytes,
+            private=not settings.cache_directory,
+            counted=lambda source, size: fetched.add((source,), size),
+        )
         options = ManagerOptions(
             LoadOptions(
                 settings.max_num_load_retries,

@@ -1,34 +1,41 @@
 """Models on the local disk: fetched once, shared by all processes that use the same folder, limited in size.
 
-    <directory>/<entry>/<version>/...   a whole version; <entry> is made of its URL, number and fingerprint
-    <directory>/<entry>.json            its record: files and sizes; written last
-    <directory>/locks/<entry>           shared: in use; exclusive: being fetched or removed; its time: last use
-    <directory>/.part-<entry>-...       on its way
+    <directory>/<entry>/<version>/...    a whole version; <entry> is made of its URL, number and fingerprint
+    <directory>/<entry>/record.json      its files: sizes, sums, identities
+    <directory>/locks/<entry>            shared: in use; exclusive: being fetched or removed; its time: last use
+    <directory>/.part-<entry>-...        on its way
+    <directory>/.gone-...                on its way out
 
-A version appears by one rename, after every byte was verified. What a crash leaves behind is told apart: a folder
-without a record, a file shorter than its record, a record of an earlier boot that never reached the disk
-(`loader.cache_record`).
+An entry appears by one rename, after every byte was verified, and disappears by one. Whoever uses it reads it against
+its sums first: what a disk or a crash has damaged is fetched again, and into another entry where somebody still uses
+the damaged one.
+
+Files of the same content exist once, whatever their versions, models and names: a version that comes takes those it
+shares with others as hard links (`loader.content_identity` says which), and fetches the rest.
 """
 
-import contextlib
 import errno
-import fcntl
 import logging
 import os
 import shutil
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from loader import archive, cache_record
 from loader.archive import ArchiveLimits
-from loader.cache_record import Record, boot
+from loader.cache_folder import CacheFolder
+from loader.cache_lock import Locks
+from loader.cache_record import FileRecord, Record
+from loader.cache_reuse import reuse
+from loader.cache_room import over_limit
 from loader.completeness import missing, read_manifest
-from loader.download import download
+from loader.content_identity import identity
+from loader.download import disk_full, download, is_full
 from loader.manifest import Entry, ManifestError
+from loader.part_sums import damaged, sums_of
 from loader.status import Code, ServingError
 from loader.storage import Storage, VersionListing, open_storage
 
@@ -39,6 +46,12 @@ LOCK_SECONDS = 3600.0
 
 LOCK_POLL_SECONDS = 0.05
 
+MAX_SPARES = 3
+"""Entries that one version may have at once: more than one only while a damaged one is still in use."""
+
+Counted = Callable[[str, int], None]
+"""Is told where bytes came from, `storage` or `cache`, and how many."""
+
 
 class ModelCache:
     """A folder of fetched versions. Safe for threads and processes that share the folder.
@@ -47,7 +60,13 @@ class ModelCache:
     """
 
     def __init__(
-        self, directory: Path, max_bytes: int = 0, limits: ArchiveLimits | None = None, *, private: bool = False
+        self,
+        directory: Path,
+        max_bytes: int = 0,
+        limits: ArchiveLimits | None = None,
+        *,
+        private: bool = False,
+        counted: Counted = lambda source, size: None,
     ) -> None:
         """Args: `max_bytes` is what all entries may hold together, 0 for no limit; `limits` bound an archive;
         `private` is for a folder whose name anybody knows: one that belongs to another user is not trusted.
@@ -56,8 +75,12 @@ class ModelCache:
         self._private = private
         self._max_bytes = max_bytes
         self._limits = limits or ArchiveLimits()
+        self._counted = counted
+        self._locks = Locks(directory / "locks")
+        self._folder = CacheFolder(directory, self._locks, max_bytes)
         self._lock = threading.Lock()
         self._held: dict[str, tuple[int, int]] = {}
+        self._sound: set[str] = set()  # of those held: read against their sums, or fetched by us
 
     def fetch(self, storage: Storage, listing: VersionListing, cancel: threading.Event | None = None) -> Path:
         """The folder of a version on this machine, complete and verified.
@@ -74,26 +97,32 @@ class ModelCache:
             raise ServingError(Code.FAILED_PRECONDITION, f"{listing.url} is refused: {'; '.join(listing.refused[:10])}")
         if storage.local is not None and listing.archive is None:
             return storage.local / listing.name
-        entry = _entry_name(listing)
-        path = self._directory / entry / str(listing.version)
         self._make_directory()
         deadline = time.monotonic() + LOCK_SECONDS
         wait: Callable[[float], object] = time.sleep if cancel is None else cancel.wait
-        while not self._hold(entry):
-            with self._try_exclusive(entry) as owned:
-                if owned and not cache_record.whole(self._directory, entry):
-                    self._fill(storage, listing, entry, cancel)
-            if not owned:
-                if cancel is not None and cancel.is_set():
-                    raise ServingError(Code.CANCELLED, f"waiting for {listing.url} was cancelled")
-                if time.monotonic() > deadline:
-                    raise ServingError(
-                        Code.UNAVAILABLE,
-                        f"another process has been fetching {listing.url} into {self._directory} for "
-                        f"{LOCK_SECONDS:g} s: end it, or give this one another --cache_directory",
-                    )
-                wait(LOCK_POLL_SECONDS)
-        return path
+        while True:
+            for entry in _entry_names(listing):
+                path = self._directory / entry / str(listing.version)
+                held = self._hold(entry)
+                if held and self._is_sound(entry, listing):
+                    return path
+                filled = False
+                with self._locks.exclusive(entry, without=not path.exists()) as owned:
+                    if owned and (held or not cache_record.complete(path.parent)):
+                        filled = self._fill(storage, listing, entry, cancel)
+                if filled and self._hold(entry, sound=True):
+                    return path
+                if owned or not path.exists():
+                    break  # it is there, or somebody else is fetching it
+            if cancel is not None and cancel.is_set():
+                raise ServingError(Code.CANCELLED, f"waiting for {listing.url} was cancelled")
+            if time.monotonic() > deadline:
+                raise ServingError(
+                    Code.UNAVAILABLE,
+                    f"another process has been fetching {listing.url} into {self._directory} for "
+                    f"{LOCK_SECONDS:g} s: end it, or give this one another --cache_directory",
+                )
+            wait(LOCK_POLL_SECONDS)
 
     def release(self, path: Path) -> None:
         """Gives back what `fetch` returned: from now on it may be removed to make room. Unknown paths are ignored."""
@@ -106,8 +135,11 @@ class ModelCache:
             if count > 1:
                 self._held[entry] = (count - 1, descriptor)
             else:
-                del self._held[entry]
-                os.close(descriptor)
+                self._drop(entry)
+
+    def _drop(self, entry: str) -> None:
+        os.close(self._held.pop(entry)[1])
+        self._sound.discard(entry)
 
     def _make_directory(self) -> None:
         try:
@@ -117,6 +149,11 @@ class ModelCache:
                     # A model runs as whatever its files say: whoever owns them here would own this process.
                     raise PermissionError(errno.EPERM, "it belongs to another user")
             (self._directory / "locks").mkdir(parents=True, exist_ok=True)
+            if not self._locks.work():
+                logger.warning(
+                    "%s has no file locks: nothing in it is ever removed; put --cache_directory on another volume",
+                    self._directory,
+                )
         except OSError as error:
             raise ServingError(
                 Code.FAILED_PRECONDITION,
@@ -124,61 +161,104 @@ class ModelCache:
                 "that this user may write",
             ) from error
 
-    def _hold(self, entry: str) -> bool:
-        """Whether the entry is whole; it is held from then on."""
+    def _hold(self, entry: str, *, sound: bool = False) -> bool:
+        """Whether the entry is there with all its files; it is held from then on.
+
+        Args:
+            sound: we have just fetched it: its bytes are known to be right.
+        """
+        folder = self._directory / entry
         with self._lock:
             held = self._held.get(entry)
             if held is not None:
-                if cache_record.whole(self._directory, entry):
+                if cache_record.complete(folder):
                     self._held[entry] = (held[0] + 1, held[1])
                     return True
                 # Somebody removed it by hand. Holding on would keep the new fetch waiting for ourselves.
-                os.close(held[1])
-                del self._held[entry]
-            descriptor = self._open_lock(entry)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                whole = cache_record.whole(self._directory, entry)
-            except BlockingIOError:
-                whole = False
-            if not whole:
+                self._drop(entry)
+            if not folder.exists():
+                return False
+            descriptor = self._locks.shared(entry)
+            if descriptor is None:
+                return False
+            if not cache_record.complete(folder):
                 os.close(descriptor)
                 return False
-            os.utime(descriptor)
             self._held[entry] = (1, descriptor)
+            if sound:
+                self._sound.add(entry)
             return True
 
-    def _fill(self, storage: Storage, listing: VersionListing, entry: str, cancel: threading.Event | None) -> None:
-        """Fetches a version into its entry. The caller holds the entry's exclusive lock."""
-        self._discard(entry)
-        part = self._directory / f".part-{entry}-{uuid.uuid4().hex[:8]}"
+    def _is_sound(self, entry: str, listing: VersionListing) -> bool:
+        """Whether the bytes of a held entry are what they were; it is given back where they are not."""
+        if entry in self._sound:
+            return True
+        folder = self._directory / entry / str(listing.version)
+        record = cache_record.read(folder.parent)
+        files = {} if record is None else record.files
+        started = time.monotonic()
+        bad = damaged(folder, ((name, one.sums) for name, one in files.items()))
+        if bad or record is None:
+            logger.warning("%s in the cache is damaged (%s): it is fetched again", listing.url, ", ".join(bad[:3]))
+            self.release(folder)
+            return False
+        size = sum(one.sums.size for one in files.values())
+        logger.info("found %s in the cache: %d bytes verified in %.3f s", listing.url, size, time.monotonic() - started)
+        self._counted("cache", size)
+        self._sound.add(entry)
+        return True
+
+    def _fill(self, storage: Storage, listing: VersionListing, entry: str, cancel: threading.Event | None) -> bool:
+        """Fetches a version into its entry; whether it is ours that is there now.
+
+        The caller holds the entry's exclusive lock, or there are no locks and nobody has the entry yet.
+        """
+        if self._max_bytes and listing.size > self._max_bytes:  # nothing that could be removed would help
+            raise over_limit(self._directory, listing.size, 0, self._max_bytes)
+        if self._locks.work():
+            self._folder.discard(entry)
+        part = self._folder.part(entry)
         started = time.monotonic()
         try:
             part.mkdir()
-            self._check_disk(listing.size)
-            self._make_room(part, listing.size)
-            folder = part / str(listing.version)
-            if listing.archive is None:
-                folder.mkdir()
-                download(storage, listing, folder, _manifest(storage, listing), cancel)
-            else:
-                self._fill_from_archive(storage, listing, part, folder, cancel)
-            files = cache_record.sizes(folder)
-            (self._directory / entry).mkdir()
-            folder.rename(self._directory / entry / str(listing.version))
-            record = Record(listing.url, files, boot(), synced=False)
-            cache_record.write(self._directory, entry, record)
+            fill = self._fill_from_files if listing.archive is None else self._fill_from_archive
+            files = fill(storage, listing, part, cancel)
+            cache_record.write(part, Record(listing.url, str(listing.version), files))
+            part.rename(self._directory / entry)
+        except OSError as error:
+            if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+                return False  # without locks: somebody else was sooner
+            if is_full(error):
+                raise disk_full(self._directory, listing) from error
+            raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        seconds = time.monotonic() - started
-        size = sum(files.values())
-        logger.info("read %s: %d files, %d bytes in %.3f s", listing.url, len(files), size, seconds)
-        threading.Thread(target=self._sync, args=(entry, record), name="zeroserve-sync", daemon=True).start()
+        size = sum(one.sums.size for one in files.values())
+        logger.info("read %s: %d files, %d bytes in %.3f s", listing.url, len(files), size, time.monotonic() - started)
+        return True
+
+    def _fill_from_files(
+        self, storage: Storage, listing: VersionListing, part: Path, cancel: threading.Event | None
+    ) -> dict[str, FileRecord]:
+        folder = part / str(listing.version)
+        folder.mkdir()
+        entries = _manifest(storage, listing)
+        identities = {info.path: identity(listing.url, info, entries.get(info.path)) for info in listing.files}
+        # First the links: what they hold on to cannot be removed any more to make room for the rest.
+        files = reuse(self._folder.entries(), identities, folder)
+        rest = replace(listing, files=tuple(info for info in listing.files if info.path not in files))
+        self._folder.make_room(part, rest.size)
+        sums = download(storage, rest, folder, entries, cancel)
+        self._counted("cache", listing.size - rest.size)
+        self._counted("storage", rest.size)
+        return files | {name: FileRecord(found, identities[name]) for name, found in sums.items()}
 
     def _fill_from_archive(
-        self, storage: Storage, listing: VersionListing, part: Path, folder: Path, cancel: threading.Event | None
-    ) -> None:
+        self, storage: Storage, listing: VersionListing, part: Path, cancel: threading.Event | None
+    ) -> dict[str, FileRecord]:
+        folder = part / str(listing.version)
         name = listing.archive or ""
+        self._folder.make_room(part, listing.size)
         if storage.local is not None:
             packed = storage.local / name
         else:
@@ -187,116 +267,19 @@ class ModelCache:
         archive.unpack(packed, folder, self._limits, cancel)
         if storage.local is None:
             packed.unlink()
-        self._make_room(part, sum(cache_record.sizes(folder).values()))
+        self._counted("storage", listing.size)
+        self._folder.make_room(part, 0)
         unpacked = open_storage(str(part))
         lacks = missing(unpacked, unpacked.list_versions()[listing.version])
         if lacks:
             raise ServingError(Code.FAILED_PRECONDITION, f"{listing.url} is not complete: {'; '.join(lacks[:10])}")
-
-    def _check_disk(self, size: int) -> None:
-        free = shutil.disk_usage(self._directory).free
-        if size > free:
-            raise ServingError(
-                Code.RESOURCE_EXHAUSTED,
-                f"a version of {size} bytes does not fit into the {free} bytes free in {self._directory}: give the "
-                "cache a larger disk",
-            )
-
-    def _make_room(self, part: Path, size: int) -> None:
-        """Removes what was not used for longest until the limit holds with the `size` bytes of `part` in it.
-
-        Raises:
-            ServingError: RESOURCE_EXHAUSTED: they do not fit beside what is in use.
-        """
-        arriving = 0
-        for other in self._directory.glob(".part-*"):
-            if other != part and not self._is_leftover(other):
-                arriving += sum(cache_record.sizes(other).values())
-        if not self._max_bytes:
-            return
-        if size > self._max_bytes:  # nothing that could be removed would help
-            raise self._no_room(size, 0)
-        others = {entry: cache_record.size(self._directory, entry) for entry in self._entries()}
-        used = arriving + sum(others.values())
-        for entry in sorted(others, key=self._last_use):
-            if used + size <= self._max_bytes:
-                return
-            with self._try_exclusive(entry) as owned:
-                if owned:
-                    logger.info("removed %s from the cache to make room", entry)
-                    self._discard(entry)
-                    used -= others[entry]
-        if used + size > self._max_bytes:
-            raise self._no_room(size, used)
-
-    def _no_room(self, size: int, used: int) -> ServingError:
-        return ServingError(
-            Code.RESOURCE_EXHAUSTED,
-            f"a version of {size} bytes does not fit into the cache {self._directory}: {used} of {self._max_bytes} "
-            "bytes are in use; raise --cache_max_bytes or serve fewer versions",
-        )
-
-    def _is_leftover(self, part: Path) -> bool:
-        """Removes what a fetch left that ended without tidying up: nobody holds the lock of its entry."""
-        with self._try_exclusive(part.name.removeprefix(".part-").rpartition("-")[0]) as owned:
-            if owned:
-                shutil.rmtree(part, ignore_errors=True)
-        return owned
-
-    def _discard(self, entry: str) -> None:
-        """Removes an entry and its leftovers. The record goes first, so a crash leaves nothing that looks whole."""
-        (self._directory / f"{entry}.json").unlink(missing_ok=True)
-        shutil.rmtree(self._directory / entry, ignore_errors=True)
-        for left in self._directory.glob(f".part-{entry}-*"):
-            shutil.rmtree(left, ignore_errors=True)
-
-    def _entries(self) -> list[str]:
-        return [path.name.removesuffix(".json") for path in self._directory.glob("*.json")]
-
-    def _last_use(self, entry: str) -> float:
-        try:
-            return (self._directory / "locks" / entry).stat().st_mtime
-        except OSError:
-            return 0.0
-
-    def _sync(self, entry: str, record: Record) -> None:
-        """Brings an entry to the disk, beside the start of the model that waits for nothing of this."""
-        if not self._hold(entry):
-            return
-        path = self._directory / entry
-        try:
-            for name in [*path.rglob("*"), path, self._directory]:
-                descriptor = os.open(name, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
-            cache_record.write(self._directory, entry, replace(record, synced=True))
-        except OSError as error:
-            logger.warning("%s was not synced to the disk: %s; a reboot fetches it again", path, error)
-        finally:
-            self.release(path / "any")
-
-    def _open_lock(self, entry: str) -> int:
-        return os.open(self._directory / "locks" / entry, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-    @contextlib.contextmanager
-    def _try_exclusive(self, entry: str) -> Iterator[bool]:
-        """Whether nobody uses the entry; if so it stays ours inside the block."""
-        descriptor = self._open_lock(entry)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                owned = True
-            except BlockingIOError:
-                owned = False
-            yield owned
-        finally:
-            os.close(descriptor)
+        found = (path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): FileRecord(sums_of(path)) for path in found}
 
 
-def _entry_name(listing: VersionListing) -> str:
-    return f"v{listing.version}-{listing.fingerprint}"
+def _entry_names(listing: VersionListing) -> list[str]:
+    name = f"v{listing.version}-{listing.fingerprint}"
+    return [name, *(f"{name}.{number}" for number in range(2, MAX_SPARES + 1))]
 
 
 def _manifest(storage: Storage, listing: VersionListing) -> dict[str, Entry]:

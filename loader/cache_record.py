@@ -1,21 +1,34 @@
-"""The record of one cached version: which files it has, and whether they survive a crash of the machine.
+"""The record of one cached version: which files it has, what their bytes have to be, and what they could serve again.
 
-Waiting for the disk (fsync) before a model may start would cost a cold start as much as the download. So an entry is
-published at once, and synced beside the start of the model; until then only the same boot of the machine trusts it.
+Nothing is synced to the disk: that would cost a cold start as much as the download. A crash of the machine may so leave
+files that are shorter than they were or full of zeros; their sums tell, whenever a version is used.
 """
 
-import contextlib
-import functools
 import json
-import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from loader.part_sums import PartSums
+
+NAME = "record.json"
+
+MAX_BYTES = 64 << 20
+"""Of a record that is read: 20,000 files with long names have less."""
 
 
-_UNSOUND = (OSError, ValueError, TypeError, AttributeError)
-"""What reading an entry raises that is not there, or whose record is not one."""
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file.
+
+    Attributes:
+        sums: what its bytes have to be.
+        identity: what other files with the same bytes share; None where nobody can tell. See `content_identity`.
+    """
+
+    sums: PartSums
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,62 +37,50 @@ class Record:
 
     Attributes:
         url: where it came from, for people who look.
-        files: sizes by path.
-        boot: the boot of the machine that wrote it.
-        synced: whether all of it is known to be on the disk.
+        folder: the version's folder in the entry.
+        files: by path below that folder.
     """
 
     url: str
-    files: dict[str, int]
-    boot: str
-    synced: bool
+    folder: str
+    files: Mapping[str, FileRecord]
 
 
-def whole(directory: Path, entry: str) -> bool:
-    """Whether an entry is there with all its bytes."""
+def read(entry: Path) -> Record | None:
+    """The record in the folder of an entry; None where there is none, or none that makes sense."""
     try:
-        record = _read(directory, entry)
-        (folder,) = (directory / entry).iterdir()
-        if any((folder / path).stat().st_size != size for path, size in record.files.items()):
-            return False
-    except _UNSOUND:
+        path = entry / NAME
+        if path.stat().st_size > MAX_BYTES:
+            return None
+        content = json.loads(path.read_bytes())
+        files = {str(name): _file(one) for name, one in content["files"].items()}
+        return Record(str(content["url"]), str(content["folder"]), files)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def write(entry: Path, record: Record) -> None:
+    """Puts a record into a folder that nobody else sees yet."""
+    files = {
+        name: {"size": one.sums.size, "step": one.sums.step, "crc32": one.sums.crc32, "identity": one.identity}
+        for name, one in record.files.items()
+    }
+    (entry / NAME).write_text(json.dumps({"url": record.url, "folder": record.folder, "files": files}))
+
+
+def complete(entry: Path) -> bool:
+    """Whether an entry has a record and all files with their sizes; what is in them is not read."""
+    record = read(entry)
+    if record is None:
         return False
-    return record.synced or record.boot == boot()
-
-
-def size(directory: Path, entry: str) -> int:
-    """Bytes of an entry; 0 where it has no sound record."""
+    folder = entry / record.folder
     try:
-        return sum(_read(directory, entry).files.values())
-    except _UNSOUND:
-        return 0
+        return all((folder / name).stat().st_size == one.sums.size for name, one in record.files.items())
+    except (OSError, ValueError):
+        return False
 
 
-def write(directory: Path, entry: str, record: Record) -> None:
-    """Writes a record by one rename."""
-    temporary = directory / f".record-{uuid.uuid4().hex}"
-    temporary.write_text(json.dumps(asdict(record)))
-    temporary.rename(directory / f"{entry}.json")
-
-
-def sizes(folder: Path) -> dict[str, int]:
-    """Sizes of all files below a folder, by path; what disappears meanwhile counts nothing."""
-    found: dict[str, int] = {}
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):
-            if path.is_file():
-                found[str(path.relative_to(folder))] = path.stat().st_size
-    return found
-
-
-@functools.cache
-def boot() -> str:
-    """Names this boot of the machine; where the system does not say, a name that only this process has."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return uuid.uuid4().hex
-
-
-def _read(directory: Path, entry: str) -> Record:
-    return Record(**json.loads((directory / f"{entry}.json").read_text()))
+def _file(content: Any) -> FileRecord:
+    found = content["identity"]
+    sums = PartSums(int(content["size"]), int(content["step"]), tuple(int(one) for one in content["crc32"]))
+    return FileRecord(sums, None if found is None else str(found))

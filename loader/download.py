@@ -13,12 +13,14 @@ import logging
 import os
 import queue
 import threading
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from loader import manifest
 from loader.checksum import checksum
+from loader.part_sums import PartSums
 from loader.status import Code, ServingError
 from loader.storage import Storage, VersionListing
 from loader.store import ObjectInfo
@@ -58,6 +60,8 @@ class _File:
     def __init__(self, info: ObjectInfo, path: Path, entry: manifest.Entry | None, step: int) -> None:
         self.info = info
         self.wanted, self.certain, self._digest = checksum(info, entry)
+        self.crc32 = [0] * len(range(0, info.size, step))
+        self.step = step
         self.parts = [(at, min(info.size, at + step)) for at in range(0, info.size, step)]
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -76,6 +80,7 @@ class _File:
             raise ServingError(
                 Code.UNAVAILABLE, f"{self.info.path}: {len(data)} of the {end - start} bytes from byte {start} came"
             )
+        self.crc32[part] = zlib.crc32(data)
         descriptor = self._descriptor()
         at = start
         while data:
@@ -134,8 +139,8 @@ def download(
     folder: Path,
     entries: Mapping[str, manifest.Entry],
     cancel: threading.Event | None = None,
-) -> None:
-    """Reads all files of a version into `folder`.
+) -> dict[str, PartSums]:
+    """Reads all files of a version into `folder`; gives the sums of what came, by path.
 
     Args:
         storage: where the version lies.
@@ -150,6 +155,7 @@ def download(
         FileNotFoundError: a file is gone.
     """
     left = list(listing.files)
+    sums: dict[str, PartSums] = {}
     seen: dict[str, str] = {}
     for attempt in range(MAX_TRANSFERS):
         try:
@@ -162,15 +168,12 @@ def download(
             finally:
                 transfer.close()
         except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                raise ServingError(
-                    Code.RESOURCE_EXHAUSTED,
-                    f"{folder.parent} has no room for the {listing.size} bytes of {listing.url}: give the cache a "
-                    "larger disk, or limit it with --cache_max_bytes",
-                ) from error
+            if is_full(error):
+                raise disk_full(folder.parent, listing) from error
             raise
         left = []
         for file in files:
+            sums[file.info.path] = PartSums(file.info.size, file.step, tuple(file.crc32))
             found = file.found()
             if found == file.wanted:
                 continue
@@ -187,7 +190,22 @@ def download(
             seen[file.info.path] = found
             left.append(file.info)
         if not left:
-            return
+            break
+    return sums
+
+
+def is_full(error: OSError) -> bool:
+    """Whether the disk is full, or a limit on it is reached."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def disk_full(folder: Path, listing: VersionListing) -> ServingError:
+    """The folder's disk is full."""
+    return ServingError(
+        Code.RESOURCE_EXHAUSTED,
+        f"{folder} has no room for the {listing.size} bytes of {listing.url}: give the cache a larger disk, or limit "
+        "it with --cache_max_bytes",
+    )
 
 
 class _Transfer:

@@ -52,7 +52,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def models_in(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir() if path.name != "locks" and path.suffix != ".json")
+    return sorted(path.name for path in directory.iterdir() if path.name != "locks")
 
 
 def test_a_local_folder_is_used_where_it_lies(golden: Path, directory: Path) -> None:
@@ -163,24 +163,22 @@ def _truncate(path: Path) -> None:
 
 
 def _unrecord(path: Path) -> None:
-    path.parent.with_suffix(".json").unlink()
+    (path.parent / cache_record.NAME).unlink()
 
 
-def _reboot(path: Path) -> None:
-    record = path.parent.with_suffix(".json")
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"boot": "another", "synced": False}))
+def _crash(path: Path) -> None:
+    """What a crash of the machine leaves of files that were not synced: zeros, in the record too."""
+    for file in (path / "saved_model.pb", path.parent / cache_record.NAME):
+        file.write_bytes(bytes(file.stat().st_size))
 
 
-@pytest.mark.parametrize("damage", [_truncate, _unrecord, _reboot, shutil.rmtree])
+@pytest.mark.parametrize("damage", [_truncate, _unrecord, _crash, shutil.rmtree])
 def test_what_is_not_whole_in_the_cache_is_fetched_again(
     damage: Callable[[Path], None], s3: S3Server, golden: Path, directory: Path
 ) -> None:
     storage, listed = versions("s3://models/mlp")
     cache = ModelCache(directory)
     path = cache.fetch(storage, listed[1])
-    for thread in threading.enumerate():
-        if thread.name == "zeroserve-sync":
-            thread.join()
     damage(path)
     assert cache.fetch(storage, listed[1]) == path
     assert tree(path) == tree(golden / "mlp" / "1")
@@ -191,9 +189,6 @@ def test_what_was_not_used_for_longest_makes_room(s3: S3Server, golden: Path, di
     sizes = {version: listing.size for version, listing in listed.items()}
     cache = ModelCache(directory, max_bytes=max(sizes.values()) + 10)
     first = cache.fetch(storage, listed[1])
-    for thread in threading.enumerate():
-        if thread.name == "zeroserve-sync":
-            thread.join()
     with pytest.raises(ServingError) as caught:
         cache.fetch(storage, listed[2])
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
@@ -280,20 +275,6 @@ def test_a_local_archive_is_unpacked_from_where_it_lies(golden: Path, directory:
     assert (base / "3.zip").exists()
 
 
-def test_a_system_that_does_not_name_its_boots_is_no_hindrance(
-    s3: S3Server, golden: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cache_record, "_BOOT_ID", tmp_path / "missing")
-    cache_record.boot.cache_clear()
-    try:
-        storage, listed = versions("s3://models/mlp")
-        path = ModelCache(directory).fetch(storage, listed[1])
-        assert tree(path) == tree(golden / "mlp" / "1")
-        assert ModelCache(directory).fetch(storage, listed[1]) == path
-    finally:
-        cache_record.boot.cache_clear()
-
-
 def test_a_version_may_have_more_files_than_a_process_may_open(directory: Path) -> None:
     files = fsspec.filesystem("memory")
     for number in range(300):
@@ -340,9 +321,6 @@ def test_a_version_that_can_never_fit_removes_no_other(s3: S3Server, golden: Pat
     storage, listed = versions("s3://models/golden")
     cache = ModelCache(directory, max_bytes=listed[1].size + 10)
     first = cache.fetch(storage, listed[1])
-    for thread in threading.enumerate():
-        if thread.name == "zeroserve-sync":
-            thread.join()
     cache.release(first)
     huge = replace(listed[2], files=(*listed[2].files, replace(listed[2].files[0], path="x", size=listed[1].size + 11)))
     with pytest.raises(ServingError) as caught:
