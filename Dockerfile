@@ -1,38 +1,52 @@
 # Two images of one source: `--target predict` answers predictions, `--target deploy` puts them on a cluster.
-# Both run as nobody with a root file system that is never written to; docs/deploy.md says what each part weighs.
+# Both run as nobody with a root file system that is never written to. What each part weighs: docs/deploy.md.
+#
+#   docker build --target predict -t REGISTRY/zeroserve:TAG .
+#   docker build --target predict --build-arg TENSORFLOW=gpu -t REGISTRY/zeroserve-gpu:TAG .
+#   docker build --target deploy -t REGISTRY/zeroserve-deploy:TAG .
 ARG PYTHON=python:3.11-slim
 
 FROM ${PYTHON} AS build
-# UV_SYSTEM_CERTS: trust whom the base image trusts. Bytecode is compiled here: the root file system is read-only later.
-ENV UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never \
-    UV_PROJECT_ENVIRONMENT=/opt/zeroserve
+# The system's certificates: trust whom the base image trusts. Bytecode is compiled here: nothing is written later.
+ENV UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1 UV_PYTHON_DOWNLOADS=never
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
 
 FROM build AS predict-build
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
+# cpu: the library without CUDA's kernels. gpu: with them, and with NVIDIA's libraries; the driver comes from the node.
+ARG TENSORFLOW=cpu
 # TensorFlow's Python runtime is never executed (docs/adr/0001), so what only it needs is left out: its own packages
-# here, its Python source and C++ headers below. What stays are the libraries and the protocol messages.
-RUN uv sync --locked --no-dev --no-install-project \
-      --no-install-package keras --no-install-package h5py --no-install-package libclang --no-install-package rich \
-      --no-install-package optree --no-install-package namex --no-install-package astunparse --no-install-package gast \
-      --no-install-package google-pasta --no-install-package opt-einsum --no-install-package flatbuffers \
-      --no-install-package wheel --no-install-package termcolor --no-install-package pygments \
+# first, then its Python source, C++ headers and the libraries' symbol tables for debuggers. What stays are two
+# libraries and the protocol messages. The bill of materials lists what was installed, from the lock file.
+RUN case "$TENSORFLOW" in cpu) without="--prune tensorflow" ;; gpu) without="" ;; \
+      *) echo "TENSORFLOW=$TENSORFLOW: wanted cpu or gpu" >&2; exit 1 ;; esac \
+    && for package in keras h5py libclang rich optree namex astunparse gast google-pasta opt-einsum flatbuffers wheel \
+         termcolor setuptools absl-py tensorboard; do without="$without --prune $package"; done \
+    && export="uv export --quiet --locked --no-dev --no-emit-project --extra $TENSORFLOW $without" \
+    && uv venv --quiet /opt/zeroserve && $export > /tmp/requirements.txt \
+    && uv pip sync --quiet --python /opt/zeroserve --require-hashes /tmp/requirements.txt \
+    && $export --format cyclonedx1.5 > /opt/zeroserve/sbom.cdx.json \
     && cd /opt/zeroserve/lib/python3*/site-packages/tensorflow \
-    && rm -rf include python compiler lite _api dtensor tools xla_aot_runtime_src
+    && rm -rf include python compiler lite _api dtensor tools xla_aot_runtime_src \
+    && for library in libtensorflow_cc.so.2 libtensorflow_framework.so.2; do \
+         strip -o /tmp/stripped $library && cp /tmp/stripped $library; done
 
 FROM build AS deploy-build
-RUN uv sync --locked --no-dev --no-install-project \
-      --no-install-package tensorflow --no-install-package tensorflow-serving-api --no-install-package keras \
-      --no-install-package h5py --no-install-package libclang --no-install-package numpy --no-install-package ml-dtypes \
-      --no-install-package optree --no-install-package rich --no-install-package pillow --no-install-package uvicorn \
-      --no-install-package functions-framework --no-install-package pysimdjson --no-install-package uvloop \
-      --no-install-package grpcio --no-install-package grpcio-health-checking --no-install-package grpcio-reflection
+RUN without="" \
+    && for package in tensorflow tensorflow-serving-api numpy ml-dtypes pillow pysimdjson python-rapidjson \
+         grpcio grpcio-health-checking grpcio-reflection grpcio-status; do without="$without --prune $package"; done \
+    && export="uv export --quiet --locked --no-dev --no-emit-project $without" \
+    && uv venv --quiet /opt/zeroserve && $export > /tmp/requirements.txt \
+    && uv pip sync --quiet --python /opt/zeroserve --require-hashes /tmp/requirements.txt \
+    && $export --format cyclonedx1.5 > /opt/zeroserve/sbom.cdx.json
 
-# The code is a layer of its own: a change of it is some hundred kilobytes to push and to pull.
+# The code is a layer of its own: a change of it is a megabyte to push and to pull.
 FROM build AS code
+RUN uv venv --quiet /opt/zeroserve
 COPY . .
-RUN uv venv /opt/zeroserve && uv pip install --python /opt/zeroserve --no-deps --target /opt/code .
+RUN uv pip install --quiet --python /opt/zeroserve --no-deps --target /opt/code .
 
 FROM ${PYTHON} AS deploy
 COPY --from=deploy-build /opt/zeroserve /opt/zeroserve
@@ -45,7 +59,8 @@ CMD ["--help"]
 FROM ${PYTHON} AS predict
 COPY --from=predict-build /opt/zeroserve /opt/zeroserve
 COPY --from=code /opt/code /opt/code
-ENV PATH=/opt/code/bin:/opt/zeroserve/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 HOME=/tmp PORT=8080
+ENV PATH=/opt/code/bin:/opt/zeroserve/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 HOME=/tmp PORT=8080 \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["zeroserve"]
