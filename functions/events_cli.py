@@ -41,6 +41,9 @@ EVENT_TYPES = (
 READY_SECONDS = 180.0
 POLL_SECONDS = 1.0
 
+FATAL_SECONDS = 20.0
+"""How long a reason that waiting does not cure is watched before it is believed."""
+
 EXIT_FAILED = 1
 
 USAGE = """\
@@ -228,15 +231,18 @@ def _given_secret(file: str) -> str:
 
 
 def _await(client: Client, documents: Sequence[Mapping[str, Any]], seconds: float) -> list[Part]:
-    """The parts once all are ready, or after so many seconds."""
-    end, said = time.monotonic() + seconds, ""
+    """The parts once all are ready, once one never will be, or after so many seconds."""
+    end, said, hopeless_since = time.monotonic() + seconds, "", None
     while True:
         found = [
             eventing_apply.part(client, one["kind"], one["metadata"]["namespace"], one["metadata"]["name"])
             for one in documents
         ]
-        missing = ", ".join(f"{one.kind} {one.name}" for one in found if not one.ready)
-        if not missing or time.monotonic() > end:
+        missing = "; ".join(f"{one.kind} {one.name} {one.reason}".rstrip() for one in found if not one.ready)
+        now = time.monotonic()
+        # A pull that fails is tried again, and may do the next time.
+        hopeless_since = (hopeless_since or now) if any(one.fatal for one in found) else None
+        if not missing or now > end or (hopeless_since is not None and now - hopeless_since > FATAL_SECONDS):
             return found
         if missing != said:
             _progress(f"wait for {missing}")

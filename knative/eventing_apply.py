@@ -4,14 +4,14 @@ Source: kubernetes.io/docs/reference/using-api/server-side-apply.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from knative.client import ApiError, Client
-from knative.condition import condition, is_current
+from knative.condition import condition, fatal, is_current, pod_reasons
 from knative.error import DeployError
 from knative.eventing import BROKER, FUNCTION, OWNER, PART, SECRET, SWEEP, Installation, Manifest, broker, trigger
 from knative.eventing_function import function, role, role_binding, secret, service_account
@@ -66,7 +66,8 @@ class Part:
         kind, name: of the object.
         there: whether it exists.
         ready: whether it says so; objects that say nothing are ready once they are there.
-        reason: why not.
+        reason: why not, in one line.
+        fatal: whether waiting longer is of no use.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class Part:
     there: bool
     ready: bool
     reason: str
+    fatal: bool = False
 
 
 def new_secret() -> str:
@@ -155,8 +157,18 @@ def part(client: Client, kind: str, namespace: str, name: str) -> Part:
     if kind in _SILENT:
         return Part(kind, name, there=True, ready=True, reason="")
     state, reason, message = condition(found)
-    ready = state == "True" and is_current(found)
-    return Part(kind, name, there=True, ready=ready, reason="" if ready else f"{reason}: {message}".strip(": "))
+    if state == "True" and is_current(found):
+        return Part(kind, name, there=True, ready=True, reason="")
+    reasons = _pod_reasons(client, namespace, found) if kind == "Service" else []
+    text = "; ".join(reasons) or f"{reason}: {message}".strip(": ")
+    return Part(kind, name, there=True, ready=False, reason=" ".join(text.split()), fatal=fatal(reasons))
+
+
+def _pod_reasons(client: Client, namespace: str, service: Mapping[str, Any]) -> list[str]:
+    """What keeps the newest revision's pods from running."""
+    revision = service.get("status", {}).get("latestCreatedRevisionName", "")
+    pods = client.pods(namespace, revision) if revision else []
+    return [reason for pod in pods if not pod["metadata"].get("deletionTimestamp") for reason in pod_reasons(pod)]
 
 
 def address(client: Client, namespace: str) -> str:
