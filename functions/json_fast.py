@@ -27,6 +27,7 @@ from loader.signature import DEFAULT_SIGNATURE, Signature, TensorSpec
 
 INSTANCES = "instances"
 INPUTS = "inputs"
+OUTPUT_FILTER = "output_filter"
 
 MAX_KEPT_BYTES = 16 << 20
 """A parser keeps memory for the largest body that it has seen; larger ones than this get a parser of their own."""
@@ -118,9 +119,8 @@ def _read(body: bytes, signatures: Mapping[str, Signature], *, stand_ins: bool) 
             name = text
             skeleton.append(b'""""')
         else:
-            raise _Unsure
-    # A second "signature_name" would make a part more than there are names.
-    if not holder or len(skeleton) > 2:
+            skeleton.append(_ignored(key, document[key]))
+    if not holder or len(set(document)) != len(skeleton):
         raise _Unsure
     specs = signatures[name or DEFAULT_SIGNATURE].inputs
     value = document[holder]
@@ -136,6 +136,19 @@ def _read(body: bytes, signatures: Mapping[str, Signature], *, stand_ins: bool) 
         {alias: _converted(flat, specs[alias], stand_ins=stand_ins) for alias, flat in inputs.items()},
         holder == INSTANCES,
     )
+
+
+def _ignored(key: str, value: Any) -> bytes:
+    """What a member leaves that means nothing here, such as a user's name; only simple ones are taken."""
+    if key in (INSTANCES, INPUTS, OUTPUT_FILTER) or _STRUCTURE.search(key):
+        raise _Unsure
+    if isinstance(value, str):
+        if _STRUCTURE.search(value):
+            raise _Unsure
+        return b'""""'
+    if value is not None and not isinstance(value, bool | int | float):
+        raise _Unsure
+    return b'""'
 
 
 def _rows(value: Any, specs: Mapping[str, TensorSpec]) -> tuple[dict[str, Array], bytes]:

@@ -113,6 +113,7 @@ def assert_both_ways_agree(body: bytes) -> None:
         ({"inputs": {"x": [[1, 2]]}}, np.array([[1, 2]], np.float32)),
         ({"inputs": 1.5}, np.array(1.5, np.float32)),
         ({"inputs": {"x": 3}}, np.array(3, np.float32)),
+        ({"instances": [1.0], "user": "ada", "age": 7, "new": True, "none": None}, np.array([1], np.float32)),
     ],
 )
 def test_bodies_of_numbers_take_the_fast_way(body: Any, expected: Any) -> None:
@@ -237,6 +238,14 @@ def test_both_ways_agree_on_damaged_bodies(body: Any, data: st.DataObject) -> No
         b'{"instances":[[]]}',
         b'{"inputs":[]}',
         b'{"instances":[-0,-0.0,0]}',
+        b'{"instances":[1],"user":"a","user":"b"}',
+        b'{"instances":[1],"user":"[,]"}',
+        b'{"instances":[1],"us{er":1}',
+        b'{"instances":[1],"user":NaN}',
+        b'{"instances":[1],"user":"NaN"}',
+        b'{"instances":[1],"output_filter":"y"}',
+        b'{"instances":[1],"inputs":1}',
+        b'{"instances":[1],"user":123456789012345678901234567890}',
     ],
 )
 def test_both_ways_agree_where_it_is_easy_to_err(body: bytes) -> None:
