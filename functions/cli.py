@@ -42,7 +42,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve --version
 """
 
-CLUSTER_COMMANDS = frozenset({"deploy", "status", "list", "delete", "split", "promote", "rollback"})
+CLUSTER_COMMANDS = frozenset({"deploy", "declare", "status", "list", "delete", "split", "promote", "rollback"})
 """Those that talk to a cluster, and load no model."""
 
 EXIT_USAGE = 2

@@ -1,37 +1,24 @@
-"""The commands `zeroserve deploy`, `status`, `list`, `delete`, `split`, `promote` and `rollback`."""
+"""The commands about a cluster: `deploy`, `declare`, `status`, `list`, `delete`, `split`, `promote`, `rollback`."""
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-import yaml
-
-from functions.config import cluster_environment
-from functions.deploy_options import (
-    add_cluster,
-    deploy_parser,
-    deployment_of,
-    labels,
-    version_policy,
-)
-from knative import kubeconfig
-from knative.client import Client
-from knative.deployer import Deployer, kn_commands, kn_traffic
+from functions.cluster_access import cluster, progress
+from functions.cluster_text import list_text, next_commands, status_json, status_text
+from functions.deploy_cli import declare, deploy
+from functions.deploy_options import add_cluster
+from functions.traffic_cli import promote, rollback, split
+from knative import keys
+from knative.declaration import DECLARATION_KEY, declaration_of
+from knative.deployer import Deployer
 from knative.error import DeployError
-from knative.names import version_tag
-from knative.observation import ServiceStatus, service_status
-from knative.policy import parse_percents, parse_policy
-from knative.rollout import Observed, Wanted, deployed, foreign, plan
-from knative.service import Deployment, Version, manifest, revision
-from knative.traffic import WHOLE, Traffic, block, in_words, shares
+from knative.observation import service_status
 from loader.status import ServingError
-from loader.storage import open_storage
 
 EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
 
 
 def main(command: str, words: Sequence[str]) -> int:
@@ -41,239 +28,103 @@ def main(command: str, words: Sequence[str]) -> int:
     except (DeployError, ServingError) as error:
         print(f"zeroserve {command}: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        print(f"zeroserve {command}: interrupted; what was done stays, the same command goes on", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
-def _deploy(words: Sequence[str]) -> int:
-    asked = deploy_parser().parse_args(words)
-    if asked.output:
-        deployment = deployment_of(asked, asked.namespace or "default")
-        _print_manifests(deployment, _versions(asked), asked)
-        return 0
-    with _client(asked) as (client, namespace):
-        deployment = deployment_of(asked, namespace)
-        versions = _versions(asked)
-        deployer = Deployer(client, namespace, _progress)
-        before = deployer.observe(deployment.name)
-        wanted = _wanted(deployment, versions, asked)
-        steps = plan(before, wanted)
-        kept = foreign(before, wanted)
-        if kept:
-            _progress(
-                f"somebody else set the traffic ({in_words(before.traffic)}): it stays; --adopt sets it as asked here"
-            )
-        if asked.dry_run:
-            print("\n".join(kn_commands(deployment, steps)) or "nothing to do")
-            return 0
-        if not steps:
-            _progress("nothing to do")
-        deployer.run(deployment, versions, steps, keep_owner=kept, seconds=asked.ready_timeout)
-        _print_status(deployer.status(deployment.name), as_json=asked.json)
-        return 0
+def status_parser() -> argparse.ArgumentParser:
+    """Of `zeroserve status`."""
+    return _named("status", "One service: its URL, its versions, and why one is not ready.")
 
 
-def _status(words: Sequence[str]) -> int:
-    asked = _parsed("status", words, "One service: its URL, its versions, and why one is not ready.")
-    with _client(asked) as (client, namespace):
-        deployer = Deployer(client, namespace, _progress)
-        status = deployer.status(asked.name)
-        pods = {row.name: deployer.reasons(row.name) for row in status.revisions if not row.ready}
-        _print_status(status, as_json=asked.json, pods=pods)
-        return 0 if status.ready else EXIT_FAILED
-
-
-def _list(words: Sequence[str]) -> int:
+def list_parser() -> argparse.ArgumentParser:
+    """Of `zeroserve list`."""
     parser = argparse.ArgumentParser(prog="zeroserve list", description="The services that zeroserve made.")
-    add_cluster(parser)
-    asked = parser.parse_args(words)
-    with _client(asked) as (client, namespace):
-        found = [
-            service_status(service, client.revisions(namespace, service["metadata"]["name"]))
-            for service in client.services(namespace)
-        ]
-    if asked.json:
-        print(json.dumps([asdict(status) for status in found], indent=1))
-    for status in found if not asked.json else ():
-        serving = ", ".join(f"{row.version or row.name}: {row.percent}%" for row in status.revisions if row.percent)
-        print(f"{status.name}  {'ready' if status.ready else 'not ready'}  {status.url}  {serving}")
-    return 0
-
-
-def _delete(words: Sequence[str]) -> int:
-    asked = _parsed("delete", words, "Deletes a service and its revisions.")
-    with _client(asked) as (client, namespace):
-        client.delete(namespace, asked.name)
-    print(json.dumps({"deleted": asked.name}) if asked.json else f"deleted {asked.name}")
-    return 0
-
-
-def _split(words: Sequence[str]) -> int:
-    parser = _parser("split", "Shares the traffic out: zeroserve split m 1=80 2=20.")
-    parser.add_argument("percents", nargs="+", metavar="VERSION=PERCENT")
-    return _retarget(parser, words, lambda _, asked: parse_percents(asked.percents, "="))
-
-
-def _promote(words: Sequence[str]) -> int:
-    parser = _parser("promote", "Gives one version all traffic.")
-    parser.add_argument("version", type=int, nargs="?", help="default: the highest that is deployed")
-
-    def chosen(observed: Observed, asked: argparse.Namespace) -> dict[int, int]:
-        there = deployed(asked.name, observed.traffic)
-        return {asked.version if asked.version is not None else max(there, default=0): WHOLE}
-
-    return _retarget(parser, words, chosen)
-
-
-def _rollback(words: Sequence[str]) -> int:
-    parser = _parser("rollback", "Gives the version below the one that has most traffic all of it.")
-
-    def chosen(observed: Observed, asked: argparse.Namespace) -> dict[int, int]:
-        there = deployed(asked.name, observed.traffic)
-        serving = shares(observed.traffic)
-        now = max(there, key=lambda version: serving.get(there[version], 0), default=0)
-        below = [version for version in there if version < now]
-        if not below:
-            raise DeployError(f"no version below {now} is deployed; these are: {sorted(there)}")
-        return {max(below): WHOLE}
-
-    return _retarget(parser, words, chosen)
-
-
-def _retarget(
-    parser: argparse.ArgumentParser,
-    words: Sequence[str],
-    choose: Callable[[Observed, argparse.Namespace], Mapping[int, int]],
-) -> int:
-    """Changes who gets how much; tags stay. Somebody who says it by hand takes the traffic over."""
-    parser.add_argument("--dry-run", action="store_true", help="print the kn command, change nothing")
-    asked = parser.parse_args(words)
-    with _client(asked) as (client, namespace):
-        deployer = Deployer(client, namespace, _progress)
-        before = deployer.observe(asked.name)
-        there = deployed(asked.name, before.traffic)
-        wanted = choose(before, asked)
-        for version in wanted:
-            if version not in there:
-                raise DeployError(f"version {version} is not deployed; these are: {sorted(there)}")
-            if not before.revisions.get(there[version]):
-                raise DeployError(f"version {version} is not ready: zeroserve status {asked.name} says why")
-        traffic = block(
-            {there[version]: percent for version, percent in wanted.items()},
-            {target.tag: target.revision for target in before.traffic if target.tag},
-        )
-        if asked.dry_run:
-            print(kn_traffic(asked.name, namespace, traffic))
-            return 0
-        deployer.set_traffic(asked.name, traffic)
-        deployer.await_service(asked.name)
-        _print_status(deployer.status(asked.name), as_json=asked.json)
-        return 0
-
-
-COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
-    "deploy": _deploy,
-    "status": _status,
-    "list": _list,
-    "delete": _delete,
-    "split": _split,
-    "promote": _promote,
-    "rollback": _rollback,
-}
-"""Command -> what runs it, with the words after it."""
-
-
-def _parser(command: str, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"zeroserve {command}", description=description)
-    parser.add_argument("name", metavar="NAME", help="of the service")
     add_cluster(parser)
     return parser
 
 
-def _parsed(command: str, words: Sequence[str], description: str) -> argparse.Namespace:
-    return _parser(command, description).parse_args(words)
+def delete_parser() -> argparse.ArgumentParser:
+    """Of `zeroserve delete`."""
+    parser = _named("delete", "Deletes a service, its revisions, and what was declared of it.")
+    parser.add_argument("--dry-run", action="store_true", help="print what would go, change nothing")
+    return parser
 
 
-@contextlib.contextmanager
-def _client(asked: argparse.Namespace) -> Iterator[tuple[Client, str]]:
-    environment = cluster_environment()
-    access = kubeconfig.read(asked.kubeconfig or environment.get("KUBECONFIG", ""), environment, asked.context)
-    client = Client(access)
-    try:
-        yield client, asked.namespace or access.namespace
-    finally:
-        client.close()
+def _status(words: Sequence[str]) -> int:
+    asked = status_parser().parse_args(words)
+    with cluster(asked) as (client, namespace):
+        deployer = Deployer(client, namespace, progress)
+        found = deployer.read(asked.name)
+        declared = declaration_of(found.config)
+        if found.resource is None and declared is not None:
+            text = f"{asked.name}  declared, no version has landed yet from {declared.deployment.url}"
+            print(json.dumps({"name": asked.name, "declared": True, "ready": False}) if asked.json else text)
+            return EXIT_FAILED
+        found = deployer.existing(asked.name)
+        assert found.resource is not None  # noqa: S101  existing() raises otherwise
+        status = service_status(found.resource, found.revisions, declared)
+        pods = {row.name: deployer.readiness.reasons(row.name) for row in status.revisions if not row.ready}
+    if asked.json:
+        print(json.dumps(status_json(status, pods), indent=1))
+    else:
+        print(status_text(status, pods))
+        if status.ready:
+            print(next_commands(status))
+    return 0 if status.ready else EXIT_FAILED
 
 
-def _versions(asked: argparse.Namespace) -> dict[int, Version]:
-    """The versions in storage that the policy chooses.
-
-    Raises:
-        ServingError: storage cannot be read.
-        DeployError: there are none.
-    """
-    policy = version_policy(asked.policy)
-    try:
-        listed = open_storage(asked.url).list_versions()
-    except FileNotFoundError:
-        listed = {}
-    chosen = policy.choose(listed)
-    if not chosen:
-        found = ", ".join(map(str, sorted(listed))) or "none"
-        raise DeployError(
-            f"no version of --policy={asked.policy} under {asked.url}: found {found}; a version is a number"
+def _list(words: Sequence[str]) -> int:
+    asked = list_parser().parse_args(words)
+    with cluster(asked) as (client, namespace):
+        found = [
+            service_status(service, client.revisions(namespace, service["metadata"]["name"]))
+            for service in client.services(namespace)
+        ]
+        deployed = {status.name for status in found}
+        undeployed = sorted(
+            name
+            for config in client.config_maps(namespace)
+            if DECLARATION_KEY in (config.get("data") or {})
+            and (name := config["metadata"]["labels"].get(keys.SERVICE_LABEL, "")) not in deployed
         )
-    return {number: Version(number, listed[number].fingerprint) for number in chosen}
+    if asked.json:
+        print(json.dumps([*(status_json(one, {}) for one in found), *({"name": one} for one in undeployed)], indent=1))
+    elif found or undeployed:
+        print(list_text(found, undeployed))
+    return 0
 
 
-def _wanted(deployment: Deployment, versions: Mapping[int, Version], asked: argparse.Namespace) -> Wanted:
-    return Wanted(
-        deployment.name,
-        {number: revision(deployment, version) for number, version in versions.items()},
-        labels(asked.label),
-        parse_policy(asked.rollout),
-        asked.adopt,
-    )
+def _delete(words: Sequence[str]) -> int:
+    asked = delete_parser().parse_args(words)
+    with cluster(asked) as (client, namespace):
+        deployer = Deployer(client, namespace, progress)
+        gone = deployer.belongings(asked.name)
+        if not asked.dry_run:
+            deployer.delete(asked.name)
+    if asked.json:
+        print(json.dumps({"deleted": gone, "dry_run": asked.dry_run}))
+    else:
+        print("\n".join(f"{'would delete' if asked.dry_run else 'deleted'} {one}" for one in gone))
+    return 0
 
 
-def _print_manifests(deployment: Deployment, versions: Mapping[int, Version], asked: argparse.Namespace) -> None:
-    """One document for each revision, to be applied in this order; the last has the final traffic."""
-    wanted = _wanted(deployment, versions, asked)
-    documents = []
-    for number in sorted(versions):
-        made = {version: name for version, name in wanted.revisions.items() if version <= number}
-        last = number == max(versions)
-        before = block({made[max(made)]: WHOLE}, {version_tag(version): name for version, name in made.items()})
-        documents.append(manifest(deployment, versions[number], _final(wanted) if last else before))
-    print(yaml.safe_dump_all(documents, sort_keys=False), end="")
+COMMANDS: Mapping[str, Callable[[Sequence[str]], int]] = {
+    "deploy": deploy,
+    "declare": declare,
+    "status": _status,
+    "list": _list,
+    "delete": _delete,
+    "split": split,
+    "promote": promote,
+    "rollback": rollback,
+}
+"""Command -> what runs it, with the words after it."""
 
 
-def _final(wanted: Wanted) -> Traffic:
-    steps = plan(Observed({}), wanted)
-    traffic: Traffic = ()
-    for step in steps:
-        traffic = getattr(step, "traffic", traffic)
-    return traffic
-
-
-def _print_status(status: ServiceStatus, *, as_json: bool, pods: Mapping[str, Sequence[str]] | None = None) -> None:
-    reasons = {row.name: [*row.reasons, *(pods or {}).get(row.name, ())] for row in status.revisions}
-    if as_json:
-        content: dict[str, Any] = asdict(status)
-        for row in content["revisions"]:
-            row["reasons"] = reasons[row["name"]]
-        print(json.dumps(content, indent=1))
-        return
-    print(f"{status.name}  {'ready' if status.ready else 'not ready'}  {status.url}")
-    print(f"  {status.model} from {status.source}")
-    if status.changed_by_others:
-        print("  somebody else set the traffic; zeroserve deploy --adopt takes it over")
-    for row in status.revisions:
-        tags = " ".join(f"#{tag}" for tag in sorted(row.tags))
-        print(f"  {row.percent:3}%  {row.name}  {'ready' if row.ready else 'not ready'}  {tags}".rstrip())
-        for reason in reasons[row.name]:
-            print(f"        {reason}")
-    if status.ready:
-        print(f"  try: curl {status.url}/v1/models/{status.model}")
-
-
-def _progress(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _named(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=f"zeroserve {command}", description=description)
+    parser.add_argument("name", metavar="NAME", help="of the service")
+    add_cluster(parser)
+    return parser

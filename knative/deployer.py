@@ -1,27 +1,79 @@
-"""What acts: reads a service, carries a plan out, and says why a revision does not become ready."""
+"""What acts: reads a service, carries a wish out step by step, writes traffic and routes together.
 
-import time
+After each step everything is read and planned anew, and each write holds only if what it follows from is still so: of
+two that deploy at once neither loses what the other did.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from knative.client import Client
-from knative.condition import condition, fatal, is_current, is_ready, pod_reasons, probe_reasons
+from knative import keys
+from knative.client import Client, ConflictError
+from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_of, declaration_text
 from knative.error import DeployError
-from knative.names import version_tag
-from knative.observation import ServiceStatus, observed, service_status
-from knative.rollout import AwaitReady, CreateRevision, Observed, SetTraffic, Step
-from knative.service import PORT, READY_PATH, Deployment, Version, manifest, traffic_patch
+from knative.names import config_map_name
+from knative.observation import observed
+from knative.policy import Keep, Split
+from knative.readiness import NotReadyError, Progress, Readiness
+from knative.rollout import (
+    AwaitReady,
+    CreateRevision,
+    DeleteRevision,
+    Observed,
+    SetTraffic,
+    Step,
+    Wanted,
+    foreign,
+    plan,
+)
+from knative.routes import ROUTES_MANAGER, routes_text
+from knative.service import ROUTES_FILE, Version, manifest, traffic_patch
 from knative.traffic import Traffic, in_words
 
-POLL_SECONDS = 0.5
-"""Between two looks at a revision that is awaited."""
+ROUNDS = 200
+"""Steps of one wish, races that were lost included."""
 
-ROUTE_SECONDS = 60.0
-"""What the ingress gets to follow a traffic block."""
+RACES = 8
+"""How often a change of a declaration is tried again because somebody else changed it."""
 
-FATAL_SECONDS = 20.0
-"""How long a reason that waiting does not cure is watched before it is believed: a pull is tried again, and may do."""
 
-Progress = Callable[[str], None]
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A service as it was read at one moment.
+
+    Attributes:
+        resource: Knative's Service; None where there is none.
+        revisions: its Revisions.
+        observed: the same for plans.
+        config: its ConfigMap; None where there is none.
+    """
+
+    resource: Mapping[str, Any] | None
+    revisions: Sequence[Mapping[str, Any]]
+    observed: Observed
+    config: Mapping[str, Any] | None
+
+    @property
+    def version(self) -> str:
+        """The Service's resourceVersion; empty where there is none."""
+        found: str = (self.resource or {}).get("metadata", {}).get("resourceVersion", "")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What revisions are made from.
+
+    Attributes:
+        declaration: of the service; None where none is to be made.
+        versions: by their numbers.
+        seconds: what a revision gets to become ready.
+    """
+
+    declaration: Declaration | None = None
+    versions: Mapping[int, Version] = field(default_factory=dict)
+    seconds: float = 600.0
 
 
 class Deployer:
@@ -36,140 +88,199 @@ class Deployer:
         self._client = client
         self._namespace = namespace
         self._progress = progress
+        self.readiness = Readiness(client, namespace, progress)
 
-    def observe(self, name: str) -> Observed:
-        """A service as a plan sees it."""
-        service = self._client.service(self._namespace, name)
-        return observed(service, self._client.revisions(self._namespace, name) if service else ())
+    def read(self, name: str) -> Reading:
+        """A service as it is now."""
+        resource = self._client.service(self._namespace, name)
+        revisions = self._client.revisions(self._namespace, name) if resource else ()
+        config = self._client.config_map(self._namespace, config_map_name(name))
+        return Reading(resource, revisions, observed(resource, revisions), config)
 
-    def status(self, name: str) -> ServiceStatus:
-        """A service as people see it, with the pods' reasons.
+    def existing(self, name: str) -> Reading:
+        """A service as it is now.
 
         Raises:
-            DeployError: there is no such service.
+            DeployError: there is none.
         """
-        service = self._client.service(self._namespace, name)
-        if service is None:
+        found = self.read(name)
+        if found.resource is None:
             raise DeployError(
                 f"no service {name!r} in namespace {self._namespace!r}: zeroserve list shows those there are"
             )
-        return service_status(service, self._client.revisions(self._namespace, name))
+        return found
 
-    def run(
-        self,
-        deployment: Deployment,
-        versions: Mapping[int, Version],
-        steps: Sequence[Step],
-        *,
-        keep_owner: bool,
-        seconds: float,
-    ) -> None:
-        """Carries a plan out.
+    def declare(self, name: str, change: Callable[[Declaration | None], Declaration]) -> Declaration:
+        """Changes what is declared of a service, and nothing else.
 
         Args:
-            deployment: what its revisions are made from.
-            versions: by their numbers.
-            keep_owner: the traffic is somebody else's, and is not noted as ours.
-            seconds: what a revision gets to become ready.
+            change: makes the new declaration of the one there is; called again if that one was changed meanwhile.
 
         Raises:
-            DeployError: a revision is not ready in time, or never will be; traffic stays where it was.
+            DeployError: the declaration there is cannot be read.
         """
-        for step in steps:
-            match step:
-                case CreateRevision(name, version, traffic):
-                    self._progress(f"create revision {name}")
-                    self._client.apply(manifest(deployment, versions[version], traffic, ours=not keep_owner))
-                case AwaitReady(name):
-                    self._await_revision(name, seconds)
-                case SetTraffic(traffic):
-                    self.set_traffic(deployment.name, traffic, ours=not keep_owner)
-        self.await_service(deployment.name)
+        for race in range(1, RACES + 1):
+            config = self._client.config_map(self._namespace, config_map_name(name))
+            before = declaration_of(config)
+            after = change(before)
+            if after == before:
+                return after
+            body = config_map(name, self._namespace, {DECLARATION_KEY: declaration_text(after)})
+            version = (config or {}).get("metadata", {}).get("resourceVersion", "")
+            try:
+                self._client.apply_config_map(body, keys.FIELD_MANAGER, resource_version=version)
+            except ConflictError:
+                if race == RACES:
+                    raise
+            else:
+                return after
+        raise AssertionError("the last race returns or raises")
 
-    def set_traffic(self, name: str, traffic: Traffic, *, ours: bool = True) -> None:
-        """Writes the traffic block."""
-        self._progress(f"traffic: {in_words(traffic)}")
-        service = self._client.service(self._namespace, name) or {"metadata": {"resourceVersion": ""}}
-        self._client.patch(
-            self._namespace,
-            name,
-            traffic_patch(traffic, ours=ours),
-            resource_version=service["metadata"]["resourceVersion"],
-        )
+    def carry_out(
+        self,
+        name: str,
+        wish: Callable[[Reading], Wanted],
+        making: Making,
+        *,
+        wait: bool = True,
+        notes: Callable[[Reading, Wanted], Mapping[str, str]] = lambda now, wanted: {},
+    ) -> Reading:
+        """Brings a service to what is wanted. A version that does not become ready is left out, and traffic with it.
 
-    def reasons(self, revision: str) -> list[str]:
-        """Why a revision's pods are not ready: the cluster's reason, and what the model itself says."""
-        found = []
-        for pod in self._client.pods(self._namespace, revision):
-            if pod["metadata"].get("deletionTimestamp"):
-                continue
-            found += pod_reasons(pod)
-            if pod.get("status", {}).get("phase") == "Running":
-                name = pod["metadata"]["name"]
-                found += probe_reasons(self._client.ask_pod(self._namespace, name, PORT, READY_PATH))
-        return list(dict.fromkeys(found))
-
-    def _await_revision(self, name: str, seconds: float) -> None:
-        started = time.monotonic()
-        told: list[str] = []
-        hopeless_since: float | None = None
-        self._progress(f"wait for {name}")
-        while True:
-            entry = self._client.revision(self._namespace, name)
-            if entry is not None and is_ready(entry):
-                self._progress(f"{name} is ready after {time.monotonic() - started:.1f} s")
-                return
-            reasons = self.reasons(name)
-            status, reason, message = condition(entry or {})
-            for line in reasons:
-                if line not in told:
-                    told.append(line)
-                    self._progress(f"  {line}")
-            now = time.monotonic()
-            hopeless_since = (hopeless_since or now) if fatal(reasons) else None
-            if (
-                status == "False"
-                or now - started > seconds
-                or (hopeless_since and now - hopeless_since > FATAL_SECONDS)
-            ):
-                why = "; ".join(reasons or told) or f"{reason}: {message}".strip(": ") or "no reason is given"
-                raise DeployError(f"revision {name} is not ready after {now - started:.0f} s: {why}")
-            time.sleep(POLL_SECONDS)
-
-    def await_service(self, name: str, seconds: float = ROUTE_SECONDS) -> None:
-        """Waits until the ingress does what the traffic block says.
+        Args:
+            name: of the service.
+            wish: what is wanted, given what is there; asked anew after each step.
+            making: what revisions are made from.
+            wait: whether to stay until the traffic is set; else only the revisions are asked for.
+            notes: annotations of the Service that are written together with the traffic.
 
         Raises:
-            DeployError: it does not in time.
+            NotReadyError: a version did not become ready; what could be done beside it is done.
+            DeployError: the cluster refuses, or somebody else's changes do not end.
         """
-        started = time.monotonic()
-        while True:
-            service = self._client.service(self._namespace, name) or {}
-            status, reason, message = condition(service, "RoutesReady")
-            if is_current(service) and status == "True":
-                return
-            if time.monotonic() - started > seconds:
-                raise DeployError(f"service {name} has no route after {seconds:.0f} s: {reason}: {message}")
-            time.sleep(POLL_SECONDS)
+        failed: dict[str, NotReadyError] = {}
+        begun = ""
+        for _ in range(ROUNDS):
+            now = self.read(name)
+            begun = self._same_service(name, now, begun)
+            wanted = without(wish(now), failed)
+            step = self._next(now, wanted, failed, wait=wait)
+            if step is None:
+                break
+            try:
+                self._take(step, now, wanted, making, notes)
+            except ConflictError:
+                self._progress("somebody else changed the service: looking again")
+            except NotReadyError as error:
+                failed[error.revision] = error
+                self._progress(str(error))
+        else:
+            raise DeployError(f"service {name} is changed again and again by somebody else: try later")
+        self.write_routes(name, now.observed.traffic, making.declaration)
+        if failed:
+            raise next(iter(failed.values()))
+        if wait:
+            self.readiness.await_service(name)
+        return self.read(name)
 
+    def _same_service(self, name: str, now: Reading, begun: str) -> str:
+        """The Service's uid; a service that went away meanwhile must not come back through us."""
+        uid: str = (now.resource or {}).get("metadata", {}).get("uid", "")
+        if begun and uid != begun:
+            raise DeployError(
+                f"service {name} was deleted by somebody else meanwhile: run the command again to make it"
+            )
+        return uid
 
-def kn_commands(deployment: Deployment, steps: Sequence[Step]) -> list[str]:
-    """What `kn` would be asked for the traffic of a plan; revisions come from `-o yaml`."""
-    commands = []
-    for step in steps:
+    def _next(self, now: Reading, wanted: Wanted, failed: Mapping[str, object], *, wait: bool) -> Step | None:
+        for step in plan(now.observed, wanted) if wanted.revisions else ():
+            if isinstance(step, DeleteRevision) and step.name in failed:
+                continue  # it still has to say why
+            if wait or isinstance(step, CreateRevision):
+                return step
+        return None
+
+    def _take(
+        self,
+        step: Step,
+        now: Reading,
+        wanted: Wanted,
+        making: Making,
+        notes: Callable[[Reading, Wanted], Mapping[str, str]],
+    ) -> None:
+        ours = not foreign(now.observed, wanted)
         match step:
-            case CreateRevision(name, version, _):
-                commands.append(f"kubectl apply --server-side -f {version_tag(version)}.yaml  # {name}")
+            case CreateRevision(name, version, traffic):
+                if making.declaration is None:
+                    raise DeployError(f"nothing is declared to make revision {name} from: zeroserve deploy does both")
+                self._progress(f"create revision {name}")
+                body = manifest(making.declaration.deployment, making.versions[version], traffic, ours=ours)
+                self._client.apply(body, resource_version=now.version)
+                self.readiness.await_made(wanted.service, name)
             case AwaitReady(name):
-                commands.append(f"kubectl wait --for=condition=Ready -n {deployment.namespace} revision/{name}")
-            case SetTraffic(traffic):
-                commands.append(kn_traffic(deployment.name, deployment.namespace, traffic))
-    return commands
+                self.readiness.await_revision(name, making.seconds)
+            case SetTraffic(traffic, previous):
+                self._progress(f"traffic: {in_words(traffic)}")
+                patch = traffic_patch(traffic, ours=ours, previous=previous)
+                patch["metadata"]["annotations"] |= notes(now, wanted)
+                self.write_traffic(wanted.service, now, patch, traffic, making.declaration)
+            case DeleteRevision(name):
+                self._progress(f"delete revision {name}")
+                self._client.delete_revision(self._namespace, name)
+
+    def write_traffic(
+        self, name: str, now: Reading, patch: Mapping[str, Any], traffic: Traffic, declaration: Declaration | None
+    ) -> None:
+        """Writes a patch that sets `traffic`, and the routes that follow from it.
+
+        Raises:
+            ConflictError: the service is not what was read any more; nothing is written.
+        """
+        self._client.patch(self._namespace, name, patch, resource_version=now.version)
+        self.write_routes(name, traffic, declaration)
+
+    def write_routes(self, name: str, traffic: Traffic, declaration: Declaration | None) -> None:
+        """Writes what pods know about each other, if it is not what is there."""
+        if not traffic:
+            return
+        text = routes_text(name, traffic, declaration)
+        config = self._client.config_map(self._namespace, config_map_name(name)) or {}
+        if (config.get("data") or {}).get(ROUTES_FILE) != text:
+            self._client.apply_config_map(config_map(name, self._namespace, {ROUTES_FILE: text}), ROUTES_MANAGER)
+
+    def belongings(self, name: str) -> list[str]:
+        """What `delete` deletes, in words.
+
+        Raises:
+            DeployError: nothing of it is there.
+        """
+        found = self.read(name)
+        if found.config is None:
+            found = self.existing(name)
+        return [
+            *([f"configmap {config_map_name(name)}"] if found.config else []),
+            *([f"service {name}"] if found.resource else []),
+            *(f"revision {one['metadata']['name']}" for one in found.revisions),
+        ]
+
+    def delete(self, name: str) -> None:
+        """Deletes a service with its revisions and its ConfigMap, declaration included."""
+        found = self.read(name)
+        if found.config is not None:
+            # First: an upload in this moment must not bring the service back.
+            self._client.delete_config_map(self._namespace, config_map_name(name))
+        if found.resource is not None:
+            self._client.delete(self._namespace, name)
 
 
-def kn_traffic(service: str, namespace: str, traffic: Traffic) -> str:
-    """The `kn` command that writes a block."""
-    words = [f"kn service update {service} -n {namespace}"]
-    words += [f"--tag {target.revision}={target.tag}" for target in traffic if target.tag]
-    words += [f"--traffic {target.tag or target.revision}={target.percent}" for target in traffic if target.percent]
-    return " ".join(words)
+def without(wanted: Wanted, failed: Mapping[str, object]) -> Wanted:
+    """The wish without revisions that do not become ready; without its highest, traffic stays as it is."""
+    left = {version: name for version, name in wanted.revisions.items() if name not in failed}
+    if len(left) == len(wanted.revisions):
+        return wanted
+    gone = wanted.revisions.keys() - left.keys()
+    labels = {label: version for label, version in wanted.labels.items() if version not in gone}
+    highest_failed = max(wanted.revisions) in gone
+    split_failed = isinstance(wanted.policy, Split) and bool(gone & wanted.policy.percents.keys())
+    policy = Keep() if highest_failed or split_failed else wanted.policy
+    return replace(wanted, revisions=left, labels=labels, policy=policy)

@@ -49,6 +49,12 @@ SERVICE_LABEL = "zeroserve.dev/service"
 TRAFFIC = "zeroserve.dev/traffic"
 """On a Service: the traffic that we wrote last. Where it differs from what is there, somebody else changed it."""
 
+PREVIOUS = "zeroserve.dev/previous"
+"""On a Service: the revision that had all traffic before; `rollback` goes back to it."""
+
+ROLLOUT = "zeroserve.dev/rollout"
+"""On a Service: how far a rollout in steps has come, and why it ended (`knative.progression`)."""
+
 LANDING = "zeroserve.dev/landing"
 """On a Service: what keeps a version in storage from being served; not there when nothing does."""
 

@@ -26,8 +26,10 @@ MAX_SERVICE = MAX_LABEL - len("-v") - MAX_VERSION_DIGITS - len("-") - DIGEST
 """Characters of a service's name such that every version's revision has a valid name."""
 
 _DNS_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_DNS_1123 = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _REVISION = re.compile(r"-v([0-9]{1,19})-[0-9a-f]{8}")
 _LABEL = re.compile(r"[A-Za-z0-9_]+")
+_OWN_TAG = re.compile(r"v[0-9]+(-[0-9a-f]{8})?")
 _VERSION_TAG = re.compile(r"v[0-9]+")
 
 
@@ -42,6 +44,26 @@ def checked_service(name: str) -> str:
             f"{name!r} cannot name a service: wanted a letter, then letters, digits and hyphens, all lower case, "
             f"{MAX_SERVICE} characters at most"
         )
+    return name
+
+
+def service_of_model(model: str) -> str:
+    """The service of a model that a config names: lower case, hyphens for underscores.
+
+    Raises:
+        DeployError: it cannot name one even so.
+    """
+    return checked_service(model.lower().replace("_", "-"))
+
+
+def checked_namespace(name: str) -> str:
+    """`name`, if a namespace can have it.
+
+    Raises:
+        DeployError: it cannot.
+    """
+    if len(name) > MAX_LABEL or not _DNS_1123.fullmatch(name):
+        raise DeployError(f"{name!r} cannot name a namespace: wanted letters, digits and hyphens, all lower case")
     return name
 
 
@@ -75,6 +97,11 @@ def version_tag(version: int) -> str:
 def revision_tag(service: str, revision: str) -> str:
     """The tag of a revision of ours whose version is addressed by another one: `v7-1a2b3c4d`."""
     return revision.removeprefix(f"{service}-")
+
+
+def is_own_tag(tag: str) -> bool:
+    """Whether a tag is that of a version or a revision, and no label's."""
+    return _OWN_TAG.fullmatch(tag) is not None
 
 
 def label_tag(label: str, service: str) -> str:

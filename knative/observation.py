@@ -1,14 +1,19 @@
-"""A service on a cluster as a value: what was read, in the words of `rollout`. Pure."""
+"""A service on a cluster as a value: what was read, in the words of `rollout`."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from knative import keys
 from knative.condition import condition, is_ready
+from knative.declaration import Declaration
 from knative.names import version_of
+from knative.policy import policy_text
+from knative.progression import in_words as rollout_in_words
+from knative.progression import noted
 from knative.rollout import Observed
-from knative.traffic import from_json, from_text
+from knative.traffic import Traffic, from_json, from_text
 
 
 def observed(service: Mapping[str, Any] | None, revisions: Sequence[Mapping[str, Any]]) -> Observed:
@@ -20,12 +25,29 @@ def observed(service: Mapping[str, Any] | None, revisions: Sequence[Mapping[str,
     """
     if service is None:
         return Observed({})
-    written = service["metadata"].get("annotations", {}).get(keys.TRAFFIC)
+    annotations = service["metadata"].get("annotations", {})
+    name = service["metadata"]["name"]
     return Observed(
         {entry["metadata"]["name"]: is_ready(entry) for entry in revisions},
         from_json(service["spec"].get("traffic") or ()),
-        from_text(written) if written else None,
+        _written(annotations.get(keys.TRAFFIC)),
+        annotations.get(keys.PREVIOUS, ""),
+        frozenset(entry["metadata"]["name"] for entry in revisions if _is_ours(name, entry)),
+        service["spec"].get("template", {}).get("metadata", {}).get("name", ""),
     )
+
+
+def _written(note: str | None) -> Traffic | None:
+    try:
+        return from_text(note) if note else None
+    except (ValueError, TypeError, AttributeError):
+        return None  # somebody wrote into our note: then the traffic is nobody's
+
+
+def _is_ours(service: str, revision: Mapping[str, Any]) -> bool:
+    # kn copies a template with its annotations, so the name has to be ours as well.
+    name = revision["metadata"]["name"]
+    return version_of(service, name) is not None and keys.VERSION in revision["metadata"].get("annotations", {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +77,10 @@ class ServiceStatus:
         model, source: name of the model, and where its versions lie.
         revisions: those that get traffic or have a tag, and the one made last; highest version first.
         changed_by_others: somebody else wrote the traffic.
+        traffic_owner: who wrote it last, by their name as field manager: `zeroserve`, `kn`, `kubectl-edit`.
+        declared: which versions, how they roll out and who is sticky, in words.
+        rollout: how far a rollout in steps has come, in words.
+        landing: what keeps a version in storage from being served.
     """
 
     name: str
@@ -65,10 +91,18 @@ class ServiceStatus:
     ready: bool
     changed_by_others: bool
     revisions: tuple[RevisionStatus, ...]
+    traffic_owner: str = ""
+    declared: str = ""
+    rollout: str = ""
+    landing: str = ""
 
 
-def service_status(service: Mapping[str, Any], revisions: Sequence[Mapping[str, Any]]) -> ServiceStatus:
-    """What a Service and its Revisions say about themselves."""
+def service_status(
+    service: Mapping[str, Any],
+    revisions: Sequence[Mapping[str, Any]],
+    declaration: Declaration | None = None,
+) -> ServiceStatus:
+    """What a Service and its Revisions say about themselves, beside what was declared."""
     meta, status = service["metadata"], service.get("status", {})
     annotations = meta.get("annotations", {})
     latest = status.get("latestCreatedRevisionName", "")
@@ -101,4 +135,31 @@ def service_status(service: Mapping[str, Any], revisions: Sequence[Mapping[str, 
         is_ready(service),
         observed(service, revisions).changed_by_others,
         tuple(rows),
+        traffic_owner(service),
+        _in_words(declaration) if declaration else "",
+        rollout_in_words(progress, time.time()) if (progress := noted(service)) else "",
+        annotations.get(keys.LANDING, ""),
     )
+
+
+def traffic_owner(service: Mapping[str, Any]) -> str:
+    """Who wrote the traffic last, as far as the cluster knows.
+
+    Source: kubernetes.io/docs/reference/using-api/server-side-apply (managedFields).
+    """
+    owners = [
+        (entry.get("time", ""), entry.get("manager", ""))
+        for entry in service["metadata"].get("managedFields") or ()
+        if "f:traffic" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+    ]
+    return max(owners, default=("", ""))[1]
+
+
+def _in_words(declaration: Declaration) -> str:
+    words = [declaration.versions, policy_text(declaration.rollout) or "new versions get all traffic"]
+    if declaration.sticky:
+        words.append(f"sticky by {declaration.sticky.kind} {declaration.sticky.name}")
+    if declaration.shadow:
+        words.append(f"{declaration.shadow.percent:g}% shadowed to version {declaration.shadow.version}")
+    words += [f"{label}={version}" for label, version in sorted(declaration.labels.items())]
+    return ", ".join(words)

@@ -4,14 +4,17 @@
 
 A version becomes a revision, and traffic moves to it only once it is ready. Traffic that somebody else changed (it
 differs from what we wrote last) is left as it is, apart from tags that make new versions addressable, unless the
-caller adopts it.
+caller adopts it. Every revision of ours that gets traffic has a tag, so that it can be addressed.
+
+Of our own revisions those stay that are wanted, routed, tagged, or served all traffic before (what `rollback` goes back
+to); the others are deleted. Somebody else's never are.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from knative.error import DeployError
-from knative.names import label_tags, version_of, version_tag
+from knative.names import label_tags, revision_tag, version_of, version_tag
 from knative.policy import AllAtOnce, Canary, Keep, Policy, Split, Steps
 from knative.traffic import WHOLE, Traffic, TrafficTarget, block, normal, scaled, shares
 
@@ -24,11 +27,17 @@ class Observed:
         revisions: name -> whether it is ready.
         traffic: its block, in normal order; empty where there is no service.
         written: the block we wrote last; None where we wrote none.
+        previous: the revision that had all traffic before the one that has it, or is getting it, now; empty for none.
+        ours: those of `revisions` that we made.
+        template: the revision that the service's template makes: Knative would make it again if it were deleted.
     """
 
     revisions: Mapping[str, bool]
     traffic: Traffic = ()
     written: Traffic | None = None
+    previous: str = ""
+    ours: frozenset[str] = frozenset()
+    template: str = ""
 
     @property
     def exists(self) -> bool:
@@ -42,22 +51,31 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """Revisions get what is said, whatever their versions: the way back."""
+
+    percents: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A service as it is to be.
 
     Attributes:
         service: its name.
         revisions: version -> the name of its revision.
-        labels: label -> version.
+        labels: label -> version, of `revisions` or of another that is deployed.
         policy: who gets the traffic.
         adopt: take over traffic that somebody else changed.
+        tags: further tags that stay where they are.
     """
 
     service: str
     revisions: Mapping[int, str]
     labels: Mapping[str, int]
-    policy: Policy = field(default_factory=Keep)
+    policy: Policy | Pin = field(default_factory=Keep)
     adopt: bool = False
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +96,20 @@ class AwaitReady:
 
 @dataclass(frozen=True, slots=True)
 class SetTraffic:
-    """Write the block."""
+    """Write the block, and note who had all traffic before."""
 
     traffic: Traffic
+    previous: str = ""
 
 
-Step = CreateRevision | AwaitReady | SetTraffic
+@dataclass(frozen=True, slots=True)
+class DeleteRevision:
+    """Delete a revision of ours that nobody needs."""
+
+    name: str
+
+
+Step = CreateRevision | AwaitReady | SetTraffic | DeleteRevision
 
 
 def plan(observed: Observed, wanted: Wanted) -> list[Step]:
@@ -96,18 +122,21 @@ def plan(observed: Observed, wanted: Wanted) -> list[Step]:
         raise DeployError("no version to deploy")
     traffic = aspired_traffic(observed, wanted)
     steps: list[Step] = []
-    now = observed.traffic
+    now, template = observed.traffic, observed.template
     for version, name in sorted(wanted.revisions.items()):
         if name not in observed.revisions:
             # The first revision of a service has nobody to leave the traffic with.
-            now = now or (TrafficTarget(name, WHOLE),)
+            now, template = now or (TrafficTarget(name, WHOLE),), name
             steps.append(CreateRevision(name, version, now))
         if not observed.revisions.get(name, False):
             steps.append(AwaitReady(name))
+    previous = _previous(observed, wanted, traffic)
     if traffic != now:
-        steps.append(SetTraffic(traffic))
+        steps.append(SetTraffic(traffic, previous))
     elif not foreign(observed, wanted) and observed.exists and observed.written != traffic and not steps:
-        steps.append(SetTraffic(traffic))  # the block is right already, and from now on it is ours
+        steps.append(SetTraffic(traffic, previous))  # the block is right already, and from now on it is ours
+    needed = {*wanted.revisions.values(), *(target.revision for target in (*traffic, *now)), previous, template}
+    steps += [DeleteRevision(name) for name in sorted(observed.ours - needed)]
     return steps
 
 
@@ -117,12 +146,22 @@ def apply(observed: Observed, steps: Sequence[Step], wanted: Wanted) -> Observed
     for step in steps:
         match step:
             case CreateRevision(name, _, traffic):
-                written = observed.written if kept else traffic
-                observed = Observed({**observed.revisions, name: False}, traffic, written)
+                observed = replace(
+                    observed,
+                    revisions={**observed.revisions, name: False},
+                    traffic=traffic,
+                    written=observed.written if kept else traffic,
+                    ours=observed.ours | {name},
+                    template=name,
+                )
             case AwaitReady(name):
                 observed = replace(observed, revisions={**observed.revisions, name: True})
-            case SetTraffic(traffic):
-                observed = replace(observed, traffic=traffic, written=observed.written if kept else traffic)
+            case SetTraffic(traffic, previous):
+                written = observed.written if kept else traffic
+                observed = replace(observed, traffic=traffic, written=written, previous=previous)
+            case DeleteRevision(name):
+                rest = {other: ready for other, ready in observed.revisions.items() if other != name}
+                observed = replace(observed, revisions=rest, ours=observed.ours - {name})
     return observed
 
 
@@ -133,52 +172,13 @@ def foreign(observed: Observed, wanted: Wanted) -> bool:
 
 def aspired_traffic(observed: Observed, wanted: Wanted) -> Traffic:
     """The block at the end of the plan."""
-    tags = _tags(wanted)
     if foreign(observed, wanted):
         taken = {target.tag for target in observed.traffic}
+        tags = _tags(observed, wanted, {})
         added = [TrafficTarget(name, 0, tag) for tag, name in tags.items() if tag not in taken]
         return normal([*observed.traffic, *added])
-    return block(_percents(observed, wanted), tags)
-
-
-def _tags(wanted: Wanted) -> dict[str, str]:
-    tags = {version_tag(version): name for version, name in wanted.revisions.items()}
-    for label, tag in label_tags(wanted.labels, wanted.service).items():
-        tags[tag] = _revision(wanted, wanted.labels[label], f"label {label}={wanted.labels[label]}")
-    return tags
-
-
-def _percents(observed: Observed, wanted: Wanted) -> dict[str, int]:
-    highest = wanted.revisions[max(wanted.revisions)]
-    match wanted.policy:
-        case AllAtOnce():
-            return {highest: WHOLE}
-        case Keep():
-            names = set(wanted.revisions.values())
-            kept = {name: share for name, share in shares(observed.traffic).items() if name in names}
-            known = highest in deployed(wanted.service, observed.traffic).values()
-            return scaled(kept, WHOLE) if kept and known else {highest: WHOLE}
-        case Split(percents):
-            return {
-                _revision(wanted, version, f"{version}={percent}"): percent for version, percent in percents.items()
-            }
-        case Canary() | Steps():
-            percent = wanted.policy.percent if isinstance(wanted.policy, Canary) else wanted.policy.percents[0]
-            before = {name: share for name, share in shares(observed.traffic).items() if observed.revisions.get(name)}
-            before.pop(highest, None)
-            others = {name: 1 for version, name in wanted.revisions.items() if name != highest}
-            weights = before or others
-            if not weights:
-                return {highest: WHOLE}
-            return {**scaled(weights, WHOLE - percent), highest: percent}
-
-
-def _revision(wanted: Wanted, version: int, wish: str) -> str:
-    try:
-        return wanted.revisions[version]
-    except KeyError:
-        there = ", ".join(map(str, sorted(wanted.revisions)))
-        raise DeployError(f"{wish}: version {version} is not deployed; these are: {there}") from None
+    percents = _percents(observed, wanted)
+    return block(percents, _tags(observed, wanted, percents))
 
 
 def deployed(service: str, traffic: Traffic) -> dict[int, str]:
@@ -189,3 +189,112 @@ def deployed(service: str, traffic: Traffic) -> dict[int, str]:
         if version is not None and target.tag == version_tag(version):
             found[version] = target.revision
     return found
+
+
+def is_known(observed: Observed, wanted: Wanted) -> bool:
+    """Whether the revision of the highest version was addressed before: what happens next to it was decided then."""
+    return wanted.revisions[max(wanted.revisions)] in deployed(wanted.service, observed.traffic).values()
+
+
+def earlier(service: str, observed: Observed) -> str:
+    """The revision that `rollback` goes back to: the one that had all traffic before, else one of a version below.
+
+    Raises:
+        DeployError: there is none.
+    """
+    serving = shares(observed.traffic)
+    if observed.previous in observed.revisions and serving.get(observed.previous) != WHOLE:
+        return observed.previous
+    there = deployed(service, observed.traffic)
+    routed = [version for version, name in there.items() if serving.get(name)]
+    below = [version for version in there if version < max(routed, default=0)]
+    if not below:
+        raise DeployError(
+            f"nothing to go back to: no revision served before, and no version below {max(routed, default=0)} "
+            f"is deployed; these are: {', '.join(map(str, sorted(there))) or 'none'}"
+        )
+    return there[max(below)]
+
+
+def _previous(observed: Observed, wanted: Wanted, traffic: Traffic) -> str:
+    """Who had all traffic before. After a way back it stays: going back twice must not lead forward again."""
+    before, after = shares(observed.traffic), shares(traffic)
+    whole = next((name for name, share in before.items() if share == WHOLE), "")
+    if isinstance(wanted.policy, Pin) or not whole or after.get(whole) == WHOLE:
+        return observed.previous
+    return whole
+
+
+def _tags(observed: Observed, wanted: Wanted, percents: Mapping[str, int]) -> dict[str, str]:
+    tags = dict(wanted.tags) | {version_tag(version): name for version, name in wanted.revisions.items()}
+    for label, tag in label_tags(wanted.labels, wanted.service).items():
+        version = wanted.labels[label]
+        tags[tag] = _revision(observed, wanted, version, f"label {label}={version}")
+    for name in [*tags.values(), *sorted(name for name, percent in percents.items() if percent)]:
+        addressed = version_of(wanted.service, name)
+        if addressed is not None and tags.setdefault(version_tag(addressed), name) != name:
+            tags.setdefault(revision_tag(wanted.service, name), name)
+    return tags
+
+
+def _percents(observed: Observed, wanted: Wanted) -> dict[str, int]:
+    newest = max(wanted.revisions)
+    highest = wanted.revisions[newest]
+    policy = wanted.policy
+    if isinstance(policy, Steps):
+        # What follows the first step is the progression's; a repeated deploy must not begin again.
+        policy = Keep() if is_known(observed, wanted) else Canary(policy.percents[0])
+    match policy:
+        case Pin(pinned):
+            return dict(pinned)
+        case AllAtOnce():
+            return {highest: WHOLE}
+        case Keep():
+            kept = _carried(observed, wanted)
+            if highest in shares(observed.traffic) or newest in deployed(wanted.service, observed.traffic):
+                return scaled(kept, WHOLE) if kept else {highest: WHOLE}
+            return {highest: WHOLE}
+        case Split(percents):
+            return {
+                _revision(observed, wanted, version, f"{version}={percent}"): percent
+                for version, percent in percents.items()
+            }
+        case Canary(percent):
+            before = _others(observed, wanted, highest)
+            weights = before or {name: 1 for name in wanted.revisions.values() if name != highest}
+            if not weights:
+                return {highest: WHOLE}
+            return {**scaled(weights, WHOLE - percent), highest: percent}
+
+
+def _carried(observed: Observed, wanted: Wanted) -> dict[str, int]:
+    """What the wanted and lower versions have now; a version whose revision is made anew takes its share along."""
+    found: dict[str, int] = {}
+    for name, share in shares(observed.traffic).items():
+        version = version_of(wanted.service, name)
+        if version is not None and version > max(wanted.revisions):
+            continue  # no longer wanted
+        heir = wanted.revisions.get(version, name) if version is not None else name
+        if heir in observed.revisions or heir in wanted.revisions.values():
+            found[heir] = found.get(heir, 0) + share
+    return found
+
+
+def _others(observed: Observed, wanted: Wanted, highest: str) -> dict[str, int]:
+    """What the others have now, as far as they are ready. A canary of the same version leaves its old revision in."""
+    same = version_of(wanted.service, highest)
+    found: dict[str, int] = {}
+    for name, share in shares(observed.traffic).items():
+        version = version_of(wanted.service, name)
+        heir = wanted.revisions.get(version, name) if version is not None and version != same else name
+        if name != highest and observed.revisions.get(name):
+            found[heir] = found.get(heir, 0) + share
+    return found
+
+
+def _revision(observed: Observed, wanted: Wanted, version: int, wish: str) -> str:
+    there = deployed(wanted.service, observed.traffic) | dict(wanted.revisions)
+    if version not in there:
+        known = ", ".join(map(str, sorted(there)))
+        raise DeployError(f"{wish}: version {version} is not deployed; these are: {known}")
+    return there[version]

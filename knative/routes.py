@@ -12,6 +12,9 @@ from knative.declaration import Declaration
 from knative.names import label_tags, revision_tag, version_of, version_tag
 from knative.traffic import Traffic, shares
 
+ROUTES_MANAGER = "zeroserve-routes"
+"""Field manager of the routes in the ConfigMap; the declaration beside them has another."""
+
 
 def routes(service: str, traffic: Traffic, declaration: Declaration | None) -> dict[str, Any]:
     """The routes that belong to a traffic block.

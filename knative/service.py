@@ -4,14 +4,16 @@ Source: docs of Knative's runtime contract and ../docs/deploy.md. Port name `h2c
 container, which carries REST and gRPC on the service's one URL.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from knative import keys
 from knative.error import DeployError
-from knative.names import checked_service, config_map_name, revision_name
+from knative.names import checked_namespace, checked_service, revision_name
 from knative.traffic import Traffic, as_text
+from knative.volumes import cache_volume, routes_volume
 
 API_VERSION = "serving.knative.dev/v1"
 PORT = 8080
@@ -20,7 +22,7 @@ CACHE_PATH = "/cache"
 
 ROUTES_FOLDER = "/etc/zeroserve/routes"
 ROUTES_FILE = "routes.json"
-"""In that folder, from the service's ConfigMap, as soon as there is one."""
+"""In that folder, and the key of the service's ConfigMap."""
 
 TEMPORARY_PATH = "/tmp"  # noqa: S108  a volume of its own in every pod
 READY_PATH = "/readyz"
@@ -29,6 +31,23 @@ USER = 65532
 
 MAX_CONTAINER_CONCURRENCY = 1000
 """Source: knative/serving pkg/apis/config/defaults.go."""
+
+
+KEY_FOLDER = "/etc/zeroserve/key"
+KEY_FILE = "key.json"
+"""Key of a secret that holds a Google service account's key, unless it says another one."""
+
+_QUANTITY = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+_RESOURCE = re.compile(r"[a-z0-9.-]+/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_OWN_VARIABLES = {
+    keys.CONTAINER_ENVIRONMENT_NAME,
+    keys.CONTAINER_ENVIRONMENT_URL,
+    keys.CONTAINER_ENVIRONMENT_VERSION,
+    keys.CONTAINER_ENVIRONMENT_CACHE,
+    keys.CONTAINER_ENVIRONMENT_POLL,
+    keys.CONTAINER_ENVIRONMENT_PEER_URL,
+    keys.CONTAINER_ENVIRONMENT_ROUTES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +81,11 @@ class Deployment:
         target: concurrent requests per pod that the autoscaler aims at; 0 leaves it to the cluster.
         service_account: whose identity reads storage; empty for the namespace's default.
         environment: variables as they are.
-        environment_secrets: names of secrets whose keys become variables.
-        cache: `emptyDir`, `emptyDir:SIZE` or `pvc:CLAIM`.
+        environment_secrets: names of secrets whose keys become variables: credentials of s3.
+        key_secret: `SECRET` or `SECRET/KEY` with a Google service account's key, mounted as a file; without it the
+            service account's own identity is used.
+        pull_secrets: names of secrets for the image's registry.
+        cache: `emptyDir`, `emptyDir:SIZE`, `memory:SIZE`, `pvc:CLAIM` or `hostPath:/FOLDER`.
         cluster_local: no address outside the cluster.
         timeout_seconds: longest request, a cold start included.
         progress_seconds: longest way to the first ready pod; 0 leaves it to the cluster.
@@ -85,6 +107,8 @@ class Deployment:
     service_account: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     environment_secrets: tuple[str, ...] = ()
+    key_secret: str = ""
+    pull_secrets: tuple[str, ...] = ()
     cache: str = "emptyDir"
     cluster_local: bool = False
     timeout_seconds: int = 300
@@ -92,15 +116,36 @@ class Deployment:
 
     def __post_init__(self) -> None:
         checked_service(self.name)
-        if not self.image:
-            raise DeployError("no image: --image=REGISTRY/zeroserve:TAG, made from the Dockerfile's target predict")
-        if not 0 <= self.concurrency <= MAX_CONTAINER_CONCURRENCY:
-            raise DeployError(f"concurrency {self.concurrency}: Knative takes 0 to {MAX_CONTAINER_CONCURRENCY}")
-        if self.max_scale and self.min_scale > self.max_scale:
-            raise DeployError(f"min scale {self.min_scale} is above max scale {self.max_scale}")
+        checked_namespace(self.namespace)
+        if not self.image or not self.image.isprintable() or " " in self.image:
+            raise DeployError(
+                f"image {self.image!r}: wanted REGISTRY/zeroserve:TAG, made from the Dockerfile's target predict"
+            )
+        if not self.url or not self.url.isprintable():
+            raise DeployError(f"url {self.url!r}: wanted the folder of the numbered versions, such as s3://bucket/m")
+        self._check_numbers()
+        cache_volume(self.cache)
         reserved = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION"} & set(self.environment)
         if reserved:
-            raise DeployError(f"variables {sorted(reserved)} are set by Knative: leave them out")
+            raise DeployError(f"variables {', '.join(sorted(reserved))} are set by Knative: leave them out")
+        taken = _OWN_VARIABLES & set(self.environment)
+        if taken:
+            raise DeployError(f"variables {', '.join(sorted(taken))} are set by zeroserve deploy: leave them out")
+
+    def _check_numbers(self) -> None:
+        if not 0 <= self.concurrency <= MAX_CONTAINER_CONCURRENCY:
+            raise DeployError(f"concurrency {self.concurrency}: Knative takes 0 to {MAX_CONTAINER_CONCURRENCY}")
+        if min(self.min_scale, self.max_scale, self.target, self.gpus, self.progress_seconds) < 0:
+            raise DeployError("scales, target, GPUs and seconds: wanted 0 or more")
+        if self.max_scale and self.min_scale > self.max_scale:
+            raise DeployError(f"min scale {self.min_scale} is above max scale {self.max_scale}")
+        if self.timeout_seconds < 1:
+            raise DeployError(f"timeout {self.timeout_seconds} s: wanted 1 or more (a cluster allows 600 at first)")
+        if self.gpus and not _RESOURCE.fullmatch(self.gpu_resource):
+            raise DeployError(f"GPU resource {self.gpu_resource!r}: wanted a name such as nvidia.com/mig-1g.5gb")
+        for name, quantity in (("cpu", self.cpu), ("memory", self.memory)):
+            if quantity and not _QUANTITY.fullmatch(quantity):
+                raise DeployError(f"{name} {quantity!r}: wanted a quantity such as 500m, 2 or 1Gi")
 
 
 def revision(deployment: Deployment, version: Version) -> str:
@@ -132,10 +177,17 @@ def manifest(deployment: Deployment, version: Version, traffic: Traffic, *, ours
     }
 
 
-def traffic_patch(traffic: Traffic, *, ours: bool = True) -> dict[str, Any]:
-    """A merge patch that changes the traffic of a service and nothing else."""
+def traffic_patch(traffic: Traffic, *, ours: bool = True, previous: str | None = None) -> dict[str, Any]:
+    """A merge patch that changes the traffic of a service and nothing else.
+
+    Args:
+        previous: notes which revision had all traffic before; None leaves that note as it is.
+    """
+    annotations = _note(traffic, ours=ours)
+    if previous is not None:
+        annotations[keys.PREVIOUS] = previous
     return {
-        "metadata": {"annotations": _note(traffic, ours=ours)},
+        "metadata": {"annotations": annotations},
         "spec": {"traffic": [target.as_json() for target in traffic]},
     }
 
@@ -170,11 +222,15 @@ def _template(deployment: Deployment, version: Version) -> dict[str, Any]:
         "enableServiceLinks": False,
         "containers": [_container(deployment, version)],
         "volumes": [
-            {"name": "cache", **_cache_volume(deployment.cache)},
-            {"name": "routes", "configMap": _routes_volume(deployment)},
+            {"name": "cache", **cache_volume(deployment.cache)},
+            {"name": "routes", **routes_volume(deployment.name, ROUTES_FILE)},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
+    if deployment.key_secret:
+        spec["volumes"].append({"name": "key", "secret": {"secretName": deployment.key_secret.partition("/")[0]}})
+    if deployment.pull_secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in deployment.pull_secrets]
     if deployment.service_account:
         spec["serviceAccountName"] = deployment.service_account
     return {"metadata": {"annotations": annotations}, "spec": spec}
@@ -194,6 +250,9 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
         ),
         keys.CONTAINER_ENVIRONMENT_ROUTES: f"{ROUTES_FOLDER}/{ROUTES_FILE}",
     }
+    if deployment.key_secret:
+        file = deployment.key_secret.partition("/")[2] or KEY_FILE
+        environment["GOOGLE_APPLICATION_CREDENTIALS"] = f"{KEY_FOLDER}/{file}"
     container: dict[str, Any] = {
         "name": "zeroserve",
         "image": deployment.image,
@@ -215,18 +274,14 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
             {"name": "tmp", "mountPath": TEMPORARY_PATH},
         ],
     }
+    if deployment.key_secret:
+        container["volumeMounts"].append({"name": "key", "mountPath": KEY_FOLDER, "readOnly": True})
     if deployment.environment_secrets:
         container["envFrom"] = [{"secretRef": {"name": name}} for name in deployment.environment_secrets]
     resources = _resources(deployment)
     if resources:
         container["resources"] = resources
     return container
-
-
-def _routes_volume(deployment: Deployment) -> dict[str, Any]:
-    # Optional: a pod starts before the first traffic is written. The declaration beside it is nobody's business here.
-    items = [{"key": ROUTES_FILE, "path": ROUTES_FILE}]
-    return {"name": config_map_name(deployment.name), "optional": True, "items": items}
 
 
 def _resources(deployment: Deployment) -> dict[str, Any]:
@@ -239,12 +294,3 @@ def _resources(deployment: Deployment) -> dict[str, Any]:
     if deployment.gpus:
         limits[deployment.gpu_resource] = str(deployment.gpus)
     return {kind: values for kind, values in (("requests", requests), ("limits", limits)) if values}
-
-
-def _cache_volume(cache: str) -> dict[str, Any]:
-    kind, _, argument = cache.partition(":")
-    if kind == "emptyDir":
-        return {"emptyDir": {"sizeLimit": argument} if argument else {}}
-    if kind == "pvc" and argument:
-        return {"persistentVolumeClaim": {"claimName": argument}}
-    raise DeployError(f"cache {cache!r}: wanted emptyDir, emptyDir:SIZE or pvc:CLAIM")
