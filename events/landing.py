@@ -16,17 +16,17 @@ from typing import Any
 from events.aspired import Aspired, Missing, Overwritten, aspired
 from events.clients import Clients
 from events.declared import Declared, first_claim, read_declared, write_claim
-from events.rollout_hook import Hold, Rollout, Situation, Stop
+from events.rollout_hook import Hold, Rollout, Situation, Stop, Told
 from events.stores import Stores
 from events.version_policy import parse_version_policy
-from events.wish import Landed, failures, landed, wish
+from events.wish import Landed, failures, gone, landed, usable, wish
 from knative import keys
 from knative.client import Client, ConflictError
 from knative.declaration import Declaration, config_map, declaration_of
 from knative.names import config_map_name
 from knative.observation import observed
 from knative.policy import Keep, Policy
-from knative.rollout import Observed, SetTraffic, foreign, plan
+from knative.rollout import Observed, Pin, SetTraffic, foreign, plan
 from knative.routes import routes_text
 from knative.service import ROUTES_FILE, Version, manifest, revision, traffic_patch
 from knative.traffic import WHOLE, Traffic, TrafficTarget, in_words, shares
@@ -165,7 +165,7 @@ class _Step:
         created = self._create(declaration, found, names)
         if created:
             return Outcome(State.WORKING, f"revision {created} is created", found.lacking, (created,))
-        ready = {version: name for version, name in names.items() if self._observed.revisions.get(name)}
+        ready = usable(self._name, names, self._observed)
         awaits = tuple(name for name in names.values() if not self._observed.revisions.get(name) and name not in failed)
         problems = [*(f"revision {name}: {why}" for name, why in sorted(failed.items())), *found.notes]
         traffic, again = self._observed.traffic, None
@@ -235,26 +235,42 @@ class _Step:
         percents = shares(self._observed.traffic)
         version = max(ready)
         new = ready[version]
-        policy: Policy = Keep()
+        policy: Policy | Pin = Keep()
         annotations: Mapping[str, str] = {}
         again, stopped = None, ""
-        if percents.get(new) != WHOLE and not self._observed.changed_by_others:
+        told: Sequence[Told] = ()
+        if percents.get(new) != WHOLE and not gone(self._name, self._observed, found.listed):
             decision = self._landing.rollout.decide(self._situation(declaration, percents, new, version))
             if isinstance(decision, Hold):
                 _log.info("%s: %s is held: %s", self._name, new, decision.why)
                 return self._observed.traffic, decision.again, ""
             if isinstance(decision, Stop):
+                if self._news(decision.annotations):
+                    self._patch({"metadata": {"annotations": dict(decision.annotations)}})
+                    self._tell(decision.told)
                 return self._observed.traffic, None, f"{new} is stopped: {decision.why}"
             policy, annotations, again = decision.policy, decision.annotations, decision.again
+            told = decision.told
         wanted = wish(self._name, ready, self._observed, found.listed, labels=declaration.labels, policy=policy)
-        traffic = next((step.traffic for step in plan(self._observed, wanted) if isinstance(step, SetTraffic)), None)
-        if traffic is None and not self._news(annotations):
-            return self._observed.traffic, again, stopped
-        patch = traffic_patch(traffic or self._observed.traffic, ours=not foreign(self._observed, wanted))
-        patch["metadata"]["annotations"] |= annotations
-        self._patch(patch)
-        _log.info("%s: traffic: %s", self._name, in_words(traffic or self._observed.traffic))
-        return traffic or self._observed.traffic, again, stopped
+        # Revisions that nobody needs are left to Knative: somebody may want one back.
+        step = next((step for step in plan(self._observed, wanted) if isinstance(step, SetTraffic)), None)
+        if step is not None:
+            patch = traffic_patch(
+                step.traffic, ours=not foreign(self._observed, wanted), previous=step.previous or None
+            )
+            patch["metadata"]["annotations"] |= annotations
+            self._patch(patch)
+            _log.info("%s: traffic: %s", self._name, in_words(step.traffic))
+            self._tell(told)
+            return step.traffic, again, stopped
+        if self._news(annotations):
+            self._patch({"metadata": {"annotations": dict(annotations)}})
+            self._tell(told)
+        return self._observed.traffic, again, stopped
+
+    def _tell(self, told: Sequence[Told]) -> None:
+        for kind, data in told:
+            self._landing.emit(kind, self._name, data)
 
     def _situation(self, declaration: Declaration, percents: Mapping[str, int], new: str, version: int) -> Situation:
         others = {name: percent for name, percent in percents.items() if name != new}

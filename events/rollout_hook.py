@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from knative.declaration import Declaration
-from knative.policy import Keep, Policy
-from knative.rollout import Observed
+from knative.policy import Policy
+from knative.rollout import Observed, Pin, deployed
 from knative.traffic import shares
+
+Told = tuple[str, Mapping[str, Any]]
+"""An event: its kind (`step`, `promoted`, `rolled_back`, `failed`), and its data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,13 @@ class Move:
     Attributes:
         annotations: written to the Service together with the traffic, all or nothing.
         again: seconds until the next decision; None leaves it to events and the sweep.
+        told: what the world is told once that is written.
     """
 
-    policy: Policy
+    policy: Policy | Pin
     annotations: Mapping[str, str] = field(default_factory=dict)
     again: float | None = None
+    told: Sequence[Told] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,16 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """This version gets no more traffic; the reason is written to the Service."""
+    """This version gets no more traffic; the reason is written to the Service.
+
+    Attributes:
+        annotations: written too.
+        told: what the world is told once they are.
+    """
 
     why: str
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    told: Sequence[Told] = ()
 
 
 Decision = Move | Hold | Stop
@@ -80,6 +92,9 @@ class AtOnce:
     """The declaration's policy as soon as a version is ready; then what somebody chose by hand stays."""
 
     def decide(self, situation: Situation) -> Decision:
-        """Moves to the policy of the declaration once; a share that a version has already stays what it is."""
-        begun = shares(situation.observed.traffic).get(situation.new, 0) > 0
-        return Move(Keep() if begun else situation.declaration.rollout)
+        """Moves to the policy of the declaration once. A version with a tag was decided on before: what it has, or was
+        taken from it by hand, stays.
+        """
+        observed, declaration = situation.observed, situation.declaration
+        known = situation.new in deployed(declaration.deployment.name, observed.traffic).values()
+        return Move(Pin(shares(observed.traffic)) if known else declaration.rollout)

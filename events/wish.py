@@ -10,8 +10,8 @@ from typing import Any
 from knative import keys
 from knative.condition import condition, is_ready
 from knative.names import version_of, version_tag
-from knative.policy import Policy, Split
-from knative.rollout import Observed, Wanted
+from knative.policy import AllAtOnce, Policy
+from knative.rollout import Observed, Pin, Wanted, deployed
 from knative.traffic import shares
 
 
@@ -80,45 +80,55 @@ def failures(service: str, revisions: Sequence[Mapping[str, Any]]) -> dict[str, 
     return found
 
 
+def usable(service: str, names: Mapping[int, str], observed: Observed) -> dict[int, str]:
+    """Version -> revision, of those that may have traffic: they are ready, or have some and were ready once.
+
+    A revision that stumbles while it serves keeps its traffic: moving it away is a decision, not an accident.
+
+    Args:
+        service: its name.
+        names: version -> revision, of those that storage and policy choose.
+        observed: what stands.
+    """
+    serving, addressed = shares(observed.traffic), deployed(service, observed.traffic)
+    return {
+        version: name
+        for version, name in names.items()
+        if observed.revisions.get(name) or (serving.get(name) and addressed.get(version) == name)
+    }
+
+
 def wish(
     service: str,
-    usable: Mapping[int, str],
+    chosen: Mapping[int, str],
     observed: Observed,
     listed: frozenset[int],
     *,
     labels: Mapping[str, int],
-    policy: Policy,
+    policy: Policy | Pin,
 ) -> Wanted:
     """What a plan is to reach.
 
-    While the traffic moves from one version to another, the one it leaves is wanted too, although the policy for
-    versions does not choose it any more: for as long as it has traffic, lies in storage and is ready.
-
     Args:
         service: its name.
-        usable: version -> revision, of those that storage and policy choose and that are ready (or serve already).
+        chosen: version -> revision, of those that may have traffic.
         observed: what stands.
         listed: the versions in storage.
-        labels: label -> version; those of versions that are not there are left out.
-        policy: who gets the traffic.
+        labels: label -> version; those of versions that are not deployed are left out.
+        policy: who gets the traffic. Where a version has some that is not in storage any more, the highest one that is
+            gets all of it, whatever the policy says: a pod of the other could not start again.
     """
-    percents = shares(observed.traffic)
-    leaving: dict[int, str] = {}
-    for name in percents:
-        version = version_of(service, name)
-        if version is not None and version in listed and version not in usable:
-            leaving[version] = name
-    if isinstance(policy, Split):
-        for target in observed.traffic:
-            version = version_of(service, target.revision)
-            if version in policy.percents and version is not None and version not in usable:
-                leaving[version] = target.revision
-        kept = {version: name for version, name in leaving.items() if version in policy.percents}
-    else:
-        kept = leaving if percents.get(usable[max(usable)]) else {}
-    revisions = {**kept, **usable}
-    known = {label: version for label, version in labels.items() if version in revisions}
-    return Wanted(service, revisions, known, policy)
+    if gone(service, observed, listed):
+        policy = AllAtOnce()
+    there = deployed(service, observed.traffic).keys() | chosen.keys()
+    known = {label: version for label, version in labels.items() if version in there}
+    return Wanted(service, chosen, known, policy)
+
+
+def gone(service: str, observed: Observed, listed: frozenset[int]) -> bool:
+    """Whether a version has traffic that is not in storage any more."""
+    versions = {version_of(service, name) for name in shares(observed.traffic)}
+    return bool(versions - {None} - listed)
 
 
 def _failed(entry: Mapping[str, Any]) -> str:
