@@ -138,5 +138,5 @@ def from_json(numbers: Sequence[float]) -> Evidence:
     """
     if len(numbers) != 8 + len(RATIOS) or any(not math.isfinite(number) for number in numbers):
         raise ValueError(f"evidence of {len(numbers)} numbers")
-    counts = [Seen(int(total), int(wrong)) for total, wrong in zip(numbers[:8:2], numbers[1:8:2], strict=True)]
-    return Evidence(*counts, logs=tuple(map(float, numbers[8:])))
+    old, new, waits_old, waits_new = (Seen(int(numbers[at]), int(numbers[at + 1])) for at in range(0, 8, 2))
+    return Evidence(old, new, waits_old, waits_new, tuple(map(float, numbers[8:])))

@@ -55,6 +55,12 @@ PREVIOUS = "zeroserve.dev/previous"
 ROLLOUT = "zeroserve.dev/rollout"
 """On a Service: how far a rollout in steps has come, and why it ended (`knative.progression`)."""
 
+GATES = "zeroserve.dev/gates"
+"""On a Service: a digest of the gates that the newest version was judged by."""
+
+HEALTH = "zeroserve.dev/health"
+"""On a Service: what was counted of the rollout so far (`events.health_counts`)."""
+
 LANDING = "zeroserve.dev/landing"
 """On a Service: what keeps a version in storage from being served; not there when nothing does."""
 
