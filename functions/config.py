@@ -269,6 +269,12 @@ class Settings:
         "File with the secrets, one on each line, of which a POST to /events must carry one in Authorization; empty "
         "closes /events.",
     )
+    reload_sink: str = flag(
+        "",
+        EVENTS,
+        "Address that HandleReloadConfigRequest is sent on to, as the event com.zeroserve.model.config.v1, instead of "
+        "loading: the deploy function's Broker. For pods, which serve one revision.",
+    )
     cloud_event_reply_type: str = flag(
         "dev.zeroserve.prediction.v1",
         EVENTS,
@@ -427,6 +433,11 @@ def cluster_environment() -> dict[str, str]:
     """What says where the cluster is: `KUBECONFIG`, and what Kubernetes tells a pod."""
     names = ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
     return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
+def own_service() -> str:
+    """The Knative Service that this process is a pod of; empty for none."""
+    return os.environ.get("K_SERVICE", "")
 
 
 def deployer_environment() -> dict[str, str]:

@@ -1,7 +1,9 @@
 """The doors of one server: which handler answers which paths."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from typing import Any
 
 from functions.asgi import Doors
 from functions.body_budget import BodyBudget
@@ -78,6 +80,16 @@ def open_doors(
         readiness,
         late_oip_grpc(models, metrics, first_load, repository),
         tensor_content=settings.enable_serialization_as_tensor_content,
+        reload=_reload_sink(settings),
         before=routing.server if routing else lambda server: server,
     )
     return Doors(handlers, grpc=grpc_door(grpc, budget, settings.grpc_channel_arguments), event=events.handle)
+
+
+def _reload_sink(settings: Settings) -> Callable[[Any], None] | None:
+    if not settings.reload_sink:
+        return None
+    from functions.config import own_service  # noqa: PLC0415  only on a cluster
+    from functions.reload_sink import reload_sink  # noqa: PLC0415
+
+    return reload_sink(settings.reload_sink, own_service())

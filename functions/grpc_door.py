@@ -29,6 +29,7 @@ class GrpcServices:
     Attributes:
         tensor_content: outputs as packed bytes (`--enable_serialization_as_tensor_content`).
         more: adds further services to a server, and gives their full names.
+        reload: takes reloads in our place (`--reload_sink`); None where we reload ourselves.
         before: what stands before the services of models: a server to add them to, made of the one that answers.
     """
 
@@ -39,6 +40,7 @@ class GrpcServices:
     readiness: Readiness
     more: Callable[[Any], tuple[str, ...]]
     tensor_content: bool = False
+    reload: Callable[[Any], None] | None = None
     before: Callable[[Any], Any] = lambda server: server
 
     def add_to(self, server: Any) -> None:
@@ -64,7 +66,7 @@ class GrpcServices:
             PredictionServicer(self.manager, self.first_load, self.metrics, tensor_content=self.tensor_content), routed
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelServicer(self.manager, self.source, self.metrics), routed
+            ModelServicer(self.manager, self.source, self.metrics, self.reload), routed
         )
         health_pb2_grpc.add_HealthServicer_to_server(
             HealthServicer(self.manager, lambda: not self.readiness.reasons()), server

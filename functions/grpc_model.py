@@ -5,6 +5,7 @@ A3.9, A4.14, A4.15 and A6.4 of the project's reference.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import loader.protos as _protos  # before the messages: see there
@@ -32,12 +33,20 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):  # type: ignor
         manager: the models.
         source: what is wanted of them.
         metrics: whose growth a reload tells, where it is asked to.
+        elsewhere: takes a reload in our place; None where we reload ourselves.
     """
 
-    def __init__(self, manager: ServableManager, source: StorageSource, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        manager: ServableManager,
+        source: StorageSource,
+        metrics: Metrics,
+        elsewhere: Callable[[Any], None] | None = None,
+    ) -> None:
         self._manager = manager
         self._source = source
         self._metrics = metrics
+        self._elsewhere = elsewhere
 
     async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802  names are the service's
         """The states of a model's versions, highest first, or of the one that is asked for."""
@@ -57,6 +66,8 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):  # type: ignor
     async def HandleReloadConfigRequest(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Serves exactly the models of the request; returns when those that are new answer.
 
+        In a pod that serves one revision, `--reload_sink` takes the request instead.
+
         Whoever stops waiting does not stop the change.
         """
         try:
@@ -67,7 +78,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):  # type: ignor
                     " Only ModelConfigList is currently supported",
                 )
             before = {name: self._metrics.total(name) for name in request.metric_names}
-            await asyncio.to_thread(self._reload, request.config)
+            await asyncio.to_thread(self._elsewhere or self._reload, request)
         except ServingError as error:
             await abort(context, error)
         response = model_management_pb2.ReloadConfigResponse()
@@ -85,7 +96,7 @@ class ModelServicer(model_service_pb2_grpc.ModelServiceServicer):  # type: ignor
             return [self._manager.status(spec.name, spec.version)]
         return self._manager.statuses(spec.name)
 
-    def _reload(self, config: Any) -> None:
-        new = self._source.reload(model_configs(config))
+    def _reload(self, request: Any) -> None:
+        new = self._source.reload(model_configs(request.config))
         if new:
             self._manager.wait_until_available(new)
