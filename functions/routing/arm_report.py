@@ -69,20 +69,19 @@ class ServiceReport:
 
     Attributes:
         arms: the one with most traffic first.
-        ratio_of: what the split was tested on: `requests`, or `users` for requests that carried a user's key; those of
-            one user are not independent, so a small probability is no proof there.
-        ratio_p: of the split; NaN where there is too little to say.
+        splits: what chose the arm -> the probability of a split as far off as this, where there is enough to say:
+            `arrival` for the cluster's traffic block; `user` for the users' keys, where the requests of one user are
+            not independent, so that a small probability is no proof.
     """
 
     arms: tuple[ArmReport, ...]
-    ratio_of: str
-    ratio_p: float
+    splits: Mapping[str, float]
     shadows: tuple[ShadowReport, ...]
 
     @property
     def mismatch(self) -> bool:
         """Whether the split is not what it was asked to be, as far as chance can tell."""
-        return self.ratio_p < THRESHOLD and self.ratio_of == "requests"
+        return self.splits.get("arrival", 1.0) < THRESHOLD
 
 
 def report(
@@ -101,15 +100,14 @@ def report(
         one = _arm(model, tag, percents[tag], totals.get(tag, Totals()))
         against = difference(arms[0].error_share, one.error_share) if arms else UNKNOWN
         arms.append(replace(one, pods=pods.get(tag, 0), against_first=against))
-    users: dict[str, float] = {}
+    summed = Totals()
     for each in totals.values():
-        for (arm,), count in each.by("zeroserve_user_requests_total", "arm").items():
-            users[arm] = users.get(arm, 0) + count
-    of_users = sum(users.values()) > 0
-    counts = users if of_users else {arm.tag: arm.good + arm.errors + arm.refused for arm in arms}
-    return ServiceReport(
-        tuple(arms), "users" if of_users else "requests", p_value(counts, percents), tuple(_shadows(totals))
-    )
+        summed.take(each)
+    chosen: dict[str, dict[str, float]] = {}
+    for (arm, by), count in summed.by("zeroserve_arm_requests_total", "arm", "by").items():
+        chosen.setdefault(by, {})[arm] = count
+    splits = {by: p for by, counts in sorted(chosen.items()) if not math.isnan(p := p_value(counts, percents))}
+    return ServiceReport(tuple(arms), splits, tuple(_shadows(summed)))
 
 
 def _arm(model: str, tag: str, percent: float, totals: Totals) -> ArmReport:
@@ -143,12 +141,9 @@ def _is_error(status: str) -> bool:
     return http >= 500 or http == 429
 
 
-def _shadows(totals: Mapping[str, Totals]) -> list[ShadowReport]:
+def _shadows(summed: Totals) -> list[ShadowReport]:
     results: dict[tuple[str, str], dict[str, float]] = {}
     tops: dict[tuple[str, str], dict[str, float]] = {}
-    summed = Totals()
-    for each in totals.values():
-        summed.take(each)
     for (arm, shadow, result), count in summed.by("zeroserve_shadow_total", "arm", "shadow", "result").items():
         results.setdefault((arm, shadow), {})[result] = count
     for (arm, shadow, top), count in summed.by("zeroserve_shadow_top_rows_total", "arm", "shadow", "top").items():
@@ -190,13 +185,13 @@ def lines(found: ServiceReport) -> list[str]:
             verdict = "more errors" if low > 0 else "fewer errors" if high < 0 else "no clear difference in errors"
             against = _interval(arm.against_first, "{:+.3%}")
             text.append(f"{arm.tag} against {found.arms[0].tag}: {against} errors: {verdict}")
-    if not math.isnan(found.ratio_p):
+    for by, p in found.splits.items():
         verdict = "as asked for"
-        if found.mismatch:
+        if p < THRESHOLD:
             verdict = "NOT what was asked for: do not trust the comparison"
-        elif found.ratio_p < THRESHOLD:
-            verdict = "not what was asked for; a few busy users are enough for that"
-        text.append(f"split by {found.ratio_of}: {verdict} (chi-square, p = {found.ratio_p:.3g})")
+            if by == "user":
+                verdict = "not what was asked for; a few busy users are enough for that"
+        text.append(f"split by {by}: {verdict} (chi-square, p = {p:.3g})")
     for shadow in found.shadows:
         results = ", ".join(f"{count:.0f} {result}" for result, count in sorted(shadow.results.items()))
         text.append(f"shadow {shadow.shadow} of {shadow.arm}: {results}")

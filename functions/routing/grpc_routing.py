@@ -138,8 +138,7 @@ class GrpcRouting:
     def decide(self, spec: "_Spec", context: Any, *, predicts: bool) -> Decision:
         """Who answers a call."""
         decision = self._router.decide(_asked(spec, context, predicts=predicts))
-        if decision.why is Why.USER:
-            self._counts.users.add((decision.tag, "here" if decision.here else "there"))
+        self._counts.note(decision)
         return decision
 
     async def _unary(

@@ -55,8 +55,7 @@ class RestRouting:
         if target is None:
             return self._marked(await handler(request))
         decision = self._router.decide(_asked(request, target))
-        if decision.why is Why.USER:
-            self._counts.users.add((decision.tag, "here" if decision.here else "there"))
+        self._counts.note(decision)
         answer = None
         if not decision.here:
             answer = await self._forward(decision.tag, request)

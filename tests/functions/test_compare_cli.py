@@ -120,7 +120,7 @@ def test_the_samples_are_those_that_prometheus_reads() -> None:
 # The report.
 
 
-def server(good: int, bad: int, latency: float, refused: int = 0) -> str:
+def server(tag: str, good: int, bad: int, latency: float, refused: int = 0) -> str:
     metrics = Metrics()
     counts = RoutingCounts(metrics)
     metrics.request_count.add(("m", "OK"), good)
@@ -129,6 +129,7 @@ def server(good: int, bad: int, latency: float, refused: int = 0) -> str:
     metrics.request_count.add(("other", "INTERNAL"), 1000)
     for _ in range(good):
         metrics.request_latency.observe(("m", "predict", "REST"), latency)
+    counts.arms.add((tag, "arrival", "here"), good + bad + refused)
     counts.shadowed.add(("v1", "v3", "same"), 90)
     counts.shadowed.add(("v1", "v3", "different"), 10)
     counts.top.add(("v1", "v3", "same"), 99)
@@ -145,31 +146,35 @@ def totals(*texts: str) -> Totals:
 
 
 def test_arms_are_compared_by_what_the_server_is_to_blame_for() -> None:
-    arms = {"v1": totals(server(800, 0, 1000.0), server(790, 10, 1000.0)), "v2": totals(server(350, 50, 4000.0, 25))}
+    arms = {
+        "v1": totals(server("v1", 800, 0, 1000.0), server("v1", 790, 10, 1000.0)),
+        "v2": totals(server("v2", 350, 50, 4000.0, 25)),
+    }
     found = report("m", {"v1": 80, "v2": 20}, {"v1": 2, "v2": 1}, arms)
     first, second = found.arms
     assert (first.tag, first.good, first.errors, first.refused, first.pods) == ("v1", 1590, 10, 0, 2)
     assert (second.tag, second.good, second.errors, second.refused) == ("v2", 350, 50, 25)
     assert second.against_first.low > 0.08
     assert 0.5 < first.milliseconds[0.5].value < 1.9 < second.milliseconds[0.5].value < 7
-    assert (found.ratio_of, found.mismatch) == ("requests", False)
+    assert (found.splits.keys(), found.mismatch) == ({"arrival"}, False)
     (shadow,) = found.shadows
     assert (shadow.results, shadow.different_share.value) == ({"same": 270, "different": 30}, 0.1)
     assert shadow.top_same.value == 0.99
     text = "\n".join(lines(found))
     assert "more errors" in text
-    assert "split by requests: as asked for" in text
+    assert "split by arrival: as asked for" in text
     json.dumps(as_json(found), allow_nan=False)
 
 
 def test_a_split_that_is_off_is_said_and_users_are_counted_where_they_keep_their_arm() -> None:
-    off = report("m", {"v1": 80, "v2": 20}, {}, {"v1": totals(server(500, 0, 1.0)), "v2": totals(server(500, 0, 1.0))})
+    half = {tag: totals(server(tag, 500, 0, 1.0)) for tag in ("v1", "v2")}
+    off = report("m", {"v1": 80, "v2": 20}, {}, half)
     assert off.mismatch
     assert "NOT what was asked for" in "\n".join(lines(off))
     metrics = Metrics()
-    RoutingCounts(metrics).users.add(("v2", "there"), 500)
+    RoutingCounts(metrics).arms.add(("v2", "user", "there"), 500)
     busy = report("m", {"v1": 80, "v2": 20}, {}, {"v1": totals(metrics.text().decode())})
-    assert (busy.ratio_of, busy.mismatch) == ("users", False)
+    assert (busy.splits["user"] < 0.001, busy.mismatch) == (True, False)
     assert "busy users" in "\n".join(lines(busy))
 
 

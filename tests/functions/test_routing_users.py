@@ -71,7 +71,7 @@ def test_a_user_of_a_header_gets_one_arm_wherever_the_request_arrives(service: R
             assert (answer.headers[OWN], answer.json()) == (arm(user), ANSWERS[arm(user)])
     assert {arm(user) for user in USERS} == {"v1", "v2"}
     for version in (1, 2):
-        counted = [service.metric(version, "zeroserve_user_requests_total", arm=tag) for tag in ("v1", "v2")]
+        counted = [service.metric(version, "zeroserve_arm_requests_total", arm=tag, by="user") for tag in ("v1", "v2")]
         assert counted == [sum(arm(user) == tag for user in USERS) for tag in ("v1", "v2")]
 
 
