@@ -29,7 +29,8 @@ RUN case "$TENSORFLOW" in cpu) without="--prune tensorflow" ;; gpu) without="" ;
     && uv pip sync --quiet --python /opt/zeroserve --require-hashes /tmp/requirements.txt \
     && $export --format cyclonedx1.5 > /opt/zeroserve/sbom.cdx.json \
     && cd /opt/zeroserve/lib/python3*/site-packages/tensorflow \
-    && rm -rf include python compiler lite _api dtensor tools xla_aot_runtime_src \
+    && rm -rf include python lite _api dtensor tools xla_aot_runtime_src \
+    && find compiler -type f -not -path "compiler/xla/tsl/protobuf/*" -delete \
     && for library in libtensorflow_cc.so.2 libtensorflow_framework.so.2; do \
          strip -o /tmp/stripped $library && cp /tmp/stripped $library; done
 
