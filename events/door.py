@@ -28,10 +28,10 @@ from events.envelope import Envelope, envelopes, is_cloud_event
 from events.error import MalformedError
 from events.follower import Follower
 from events.json_value import parse
-from events.landing import Outcome, State
 from events.looks import BusyError, Looks
 from events.model_configs import ModelConfigs
 from events.object_event import ObjectEvent, look_at
+from events.outcome import Outcome, State
 from events.sender import SenderError, Senders
 from knative.client import ApiError
 from knative.error import DeployError

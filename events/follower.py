@@ -9,8 +9,9 @@ import threading
 import time
 
 from events.clients import Clients
-from events.landing import Landing, Outcome
+from events.landing import Landing
 from events.looks import BusyError, Looks
+from events.outcome import Outcome
 from knative.condition import condition, is_ready
 from knative.error import DeployError
 

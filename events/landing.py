@@ -5,17 +5,16 @@ still so. So events may be lost, doubled and out of order, and two copies of the
 revisions follow from their content, and the loser of a race reads again. docs/landing.md has the rules.
 """
 
-import enum
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from events.aspired import Aspired, Missing, Overwritten, aspired
 from events.clients import Clients
 from events.declared import Declared, first_claim, read_declared, write_claim
+from events.outcome import Outcome, State
 from events.rollout_hook import Hold, Rollout, Situation, Stop, Told
 from events.stores import Stores
 from events.version_policy import parse_version_policy
@@ -27,7 +26,7 @@ from knative.names import config_map_name
 from knative.observation import observed
 from knative.policy import Keep, Policy
 from knative.rollout import Observed, Pin, SetTraffic, foreign, plan
-from knative.routes import routes_text
+from knative.routes import ROUTES_MANAGER, routes_text
 from knative.service import ROUTES_FILE, Version, manifest, revision, traffic_patch
 from knative.traffic import WHOLE, Traffic, TrafficTarget, in_words, shares
 from loader import completeness
@@ -41,41 +40,10 @@ RACE_SECONDS = 0.05
 MAX_NOTE = 1000
 """Characters of the note on a Service that says what is wrong."""
 
-ROUTES_MANAGER = "zeroserve-routes"
-"""Field manager of the routes in a ConfigMap."""
-
 _log = logging.getLogger("zeroserve.landing")
 
 Emit = Callable[[str, str, Mapping[str, Any]], None]
 """Tells the world of a rollout: kind (`started`, `failed`), service, data."""
-
-
-class State(enum.Enum):
-    """What a step found."""
-
-    UNDECLARED = "nobody declared this service"
-    DONE = "nothing is left to do"
-    WORKING = "a rollout is under way"
-    FAILED = "the version that is wanted does not come up"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a step.
-
-    Attributes:
-        state: see there.
-        text: for people.
-        lacking: version -> what it lacks, of versions that are wanted and not complete.
-        awaits: revisions that are to become ready.
-        again: seconds after which the next step is due; None where only an event or a revision brings news.
-    """
-
-    state: State
-    text: str = ""
-    lacking: Mapping[int, str] = field(default_factory=dict)
-    awaits: tuple[str, ...] = ()
-    again: float | None = None
 
 
 class Landing:

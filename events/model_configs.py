@@ -7,13 +7,11 @@ from events.clients import Clients
 from events.config_event import ModelWish
 from events.error import MalformedError
 from events.version_policy import version_policy_text
+from knative import keys
 from knative.client import Client
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_of, declaration_text
 from knative.error import DeployError
 from knative.names import checked_service
-
-DECLARATION_MANAGER = "zeroserve"
-"""Field manager of the declaration in a ConfigMap."""
 
 
 class ModelConfigs:
@@ -54,7 +52,7 @@ class ModelConfigs:
     def _write(self, client: Client, declaration: Declaration, version: str) -> None:
         data = {DECLARATION_KEY: declaration_text(declaration)}
         manifest = config_map(declaration.deployment.name, self._namespace, data)
-        client.apply_config_map(manifest, DECLARATION_MANAGER, resource_version=version)
+        client.apply_config_map(manifest, keys.FIELD_MANAGER, resource_version=version)
 
 
 def declarations(wishes: Sequence[ModelWish], declared: Sequence[Declaration], like: str) -> list[Declaration]:

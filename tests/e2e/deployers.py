@@ -16,9 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from events.model_configs import DECLARATION_MANAGER
 from events.own_event import CREATED
-from knative import kubeconfig
+from knative import keys, kubeconfig
 from knative.client import Client, ConflictError
 from knative.condition import condition
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_text
@@ -109,7 +108,7 @@ class Cluster:
         declaration = Declaration(deployment, rollout=parse_policy(rollout), **more)
         self.declared[name] = declaration
         manifest = config_map(name, self.namespace, {DECLARATION_KEY: declaration_text(declaration)})
-        self.client.apply_config_map(manifest, DECLARATION_MANAGER)
+        self.client.apply_config_map(manifest, keys.FIELD_MANAGER)
 
     def redeclare(self, name: str, **changes: Any) -> None:
         """Changes the deployment of a declaration."""
@@ -117,7 +116,7 @@ class Cluster:
         declaration = replace(declaration, deployment=replace(declaration.deployment, **changes))
         self.declared[name] = declaration
         manifest = config_map(name, self.namespace, {DECLARATION_KEY: declaration_text(declaration)})
-        self.client.apply_config_map(manifest, DECLARATION_MANAGER)
+        self.client.apply_config_map(manifest, keys.FIELD_MANAGER)
 
     def service(self, name: str) -> dict[str, Any]:
         """The Service; empty where there is none."""
