@@ -158,6 +158,13 @@ class Settings:
         "Seconds that requests in flight get to finish after SIGTERM.",
         minimum=0,
     )
+    drain_delay_seconds: float = flag(
+        1.0,
+        LISTEN,
+        "Seconds of these in which connections and requests are still taken, for clients and proxies that have not "
+        "heard of the end yet; /readyz answers 503 meanwhile. SIGINT skips them.",
+        minimum=0,
+    )
     rest_api_num_threads: int = flag(
         0, LISTEN, "Threads that run the model for REST and gRPC; 0 lets the server choose.", stock=True, minimum=0
     )

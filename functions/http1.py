@@ -141,6 +141,9 @@ class Http1Protocol(asyncio.Protocol):
             self._transport.close()
 
     def drain(self) -> None:
+        """Nothing by itself: the next answer says that the connection closes."""
+
+    def close_idle(self) -> None:
         """Takes no further request."""
         if not self._queue and not self._in_head:
             self._transport.close()
@@ -248,7 +251,7 @@ class Http1Protocol(asyncio.Protocol):
     def _leave(self, exchange: "Http1Exchange") -> None:
         if self._queue and self._queue[0] is exchange:
             self._queue.popleft()
-        if not exchange.keep_alive or (not self._queue and (self._closing or self._service.draining)):
+        if not exchange.keep_alive or (not self._queue and (self._closing or self._service.closing)):
             self._end(refuse=exchange.keep_alive)
             return
         if not self.write_paused:

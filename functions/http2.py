@@ -13,7 +13,7 @@ from functions import http2_frames as h2
 from functions.http2_frames import ConnectionFault, ErrorCode, StreamFault
 from functions.http2_headers import HeaderBlock, HeaderDecoder, check_fields, check_request
 from functions.http2_reader import FrameReader
-from functions.http2_state import Http2State
+from functions.http2_state import LEAVE_SECONDS, Http2State
 from functions.http2_stream import Http2Stream
 from functions.http_service import HttpService, Scope, log
 
@@ -111,13 +111,24 @@ class Http2Protocol(Http2State, asyncio.Protocol):
     # The server's side.
 
     def drain(self) -> None:
-        """Takes no further request; those that were sent before the client knows of it are still answered."""
-        if not self._going and not self._transport.is_closing():
-            self._going = True
-            self.queue(h2.goaway(self._last_stream, ErrorCode.NO_ERROR, "the server is stopping"))
+        """Asks a client that has several requests in flight, perhaps always, to send no further ones here.
+
+        Others are asked right behind an answer: some clients lose the one request that is in flight when GOAWAY comes.
+        """
+        if len(self._streams) > 1:
+            self.announce()
             self.flush()
-        if not self._streams:
-            self._transport.close()
+
+    def close_idle(self) -> None:
+        """Ends the connection in two steps, so that requests which cross the first GOAWAY are answered as well.
+
+        Source: RFC 9113 section 6.8. No PING tells when the client has understood: one that gRPC answers is no promise
+        that no request comes behind the answer, and after GOAWAY Python's h2 takes it for a fault.
+        """
+        if self._announced or len(self._streams) != 1:
+            self.announce()
+            self.flush()
+            self._service.loop.call_later(LEAVE_SECONDS, self._leave)
 
     def abort(self) -> None:
         """Closes at once."""
@@ -231,6 +242,8 @@ class Http2Protocol(Http2State, asyncio.Protocol):
                 stream.patience = self._limits.idle_seconds
         self._streams[number] = stream
         self._starting.append(stream)
+        if self._service.closing and not self._announced:  # it was left its one request, and now has more
+            self.close_idle()
         if ended:
             self._end(stream)
 

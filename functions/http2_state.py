@@ -18,6 +18,9 @@ MAX_REMEMBERED_STREAMS = 512
 SMALL_WINDOW_BYTES = 1024
 """A window update of less counts as a nuisance: data in dribbles costs us more than it costs the client."""
 
+LEAVE_SECONDS = 0.25
+"""Between the steps in which a connection ends: the round trip of a far client."""
+
 FLUSH_BYTES = 64 << 10
 """Frames are collected up to here, so that the transport can say in time that the client does not read."""
 
@@ -60,6 +63,7 @@ class Http2State:
         self._nuisances = 0.0
         self._nuisances_at = service.loop.time()
         self._going = False
+        self._announced = False
         self._last_buffer = 0  # bytes that the client has not read, as of the last look
         self._deadline = self._nuisances_at + limits.head_seconds
         self._window_moved = self._nuisances_at  # when the client last gave the connection a window
@@ -181,6 +185,24 @@ class Http2State:
         for stream in blocked.values():
             stream.pump()
 
+    # The end.
+
+    def announce(self) -> None:
+        """Queues the GOAWAY that refuses nothing: the client should open another connection for its next requests."""
+        if not self._announced and not self._transport.is_closing():
+            self._announced = True
+            self.queue(h2.goaway(h2.MAX_WINDOW, ErrorCode.NO_ERROR, "the server is stopping"))
+
+    def _leave(self) -> None:
+        """Refuses whatever the client sends from now on; the connection ends with the last answer."""
+        if not self._going and not self._transport.is_closing():
+            self._going = True
+            self.queue(h2.goaway(self._last_stream, ErrorCode.NO_ERROR, "the server is stopping"))
+            self.flush()
+            if not self._streams:
+                # Not at once: a request that still comes would reset the connection before that is read.
+                self._service.loop.call_later(LEAVE_SECONDS, self._transport.close)
+
     # Waits.
 
     def sweep(self, now: float) -> None:
@@ -218,6 +240,10 @@ class Http2State:
                 self.queue(h2.rst_stream(stream.number, ErrorCode.NO_ERROR))
                 self._forget(stream.number)
             self._remove(stream)
+        if self._service.draining and not self._streams:
+            self.announce()
+            if self._service.closing:
+                self._service.loop.call_later(LEAVE_SECONDS, self._leave)
         self.flush()
 
     def reset(self, stream: Http2Stream, code: ErrorCode) -> None:

@@ -81,16 +81,27 @@ class HttpServer:
             handshake_seconds=service.limits.head_seconds,
         )
 
-    async def stop(self, grace: float) -> None:
-        """Takes no connection and no request any more, waits for answers in flight, and cuts those that take too long.
+    async def stop(self, grace: float, delay: float = 0.0) -> None:
+        """Tells the clients, then takes nothing any more and waits for answers in flight; those that take too long are
+        cut.
+
+        Clients and proxies hear late of a server that ends. During the delay their connections and requests are
+        welcome: an HTTP/1.1 answer says `connection: close`, behind an HTTP/2 answer comes a GOAWAY that refuses
+        nothing. So whoever moves on when told so loses no request.
 
         Args:
-            grace: seconds that answers in flight get.
+            grace: seconds until the last answer; the delay is a part of it.
+            delay: seconds in which connections and requests are still taken.
         """
+        end = self._service.loop.time() + grace
+        self._service.drain()
+        if delay:
+            await asyncio.sleep(min(delay, grace) / 2)
+            self._service.announce()
+            await asyncio.sleep(min(delay, grace) / 2)
         for server in self._servers:
             server.close()
-        self._service.drain()
-        end = self._service.loop.time() + grace
+        self._service.close_idle()
         # Connections end by themselves, one by one; there is no single event to wait for.
         while (self._service.connections or self._service.tasks) and self._service.loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(_DRAIN_POLL_SECONDS)
@@ -115,7 +126,7 @@ class _Doorkeeper(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not asyncio's subclasses
-        if len(self._service.connections) >= self._service.limits.connections or self._service.draining:
+        if len(self._service.connections) >= self._service.limits.connections or self._service.closing:
             self._transport.abort()
             return
         tls = self._transport.get_extra_info("ssl_object")
@@ -150,6 +161,9 @@ class _Doorkeeper(asyncio.Protocol):
             self._transport.close()
 
     def drain(self) -> None:
+        """Nothing: a request may be on its way."""
+
+    def close_idle(self) -> None:
         self._transport.close()
 
     def abort(self) -> None:
@@ -191,6 +205,7 @@ def serve(
     *,
     on_drain: Callable[[], None],
     drain_timeout: float,
+    drain_delay: Callable[[], float] = lambda: 0.0,
     limits: HttpLimits | None = None,
     tls: ssl.SSLContext | None = None,
     berth: "Berth | None" = None,
@@ -200,6 +215,8 @@ def serve(
     Args:
         on_drain: called once, before the first connection is closed.
         drain_timeout: seconds that requests in flight get; after them their connections are cut.
+        drain_delay: gives the seconds of it in which connections and requests are still taken after SIGTERM. SIGINT
+            comes from somebody at a terminal, who does not want to wait.
         limits: what one client may take.
         tls: None means clear text.
         berth: this process's place among several that share the sockets; None where there are no others.
@@ -210,11 +227,14 @@ def serve(
     async def until_signalled() -> None:
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
+        delay = 0.0
 
         def end(number: int) -> None:
+            nonlocal delay
             if asked.is_set():
                 sys.stderr.flush()
                 os._exit(128 + number)
+            delay = drain_delay() if number == signal.SIGTERM else 0.0
             asked.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -223,7 +243,7 @@ def serve(
         await server.start(sockets)
         await asked.wait()
         on_drain()
-        await server.stop(drain_timeout)
+        await server.stop(drain_timeout, delay)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(until_signalled())

@@ -66,6 +66,9 @@ class Connection(Protocol):
         """Ends whatever has waited too long; `now` as of `loop.time()`."""
 
     def drain(self) -> None:
+        """The server will end: tells a client to go elsewhere that no answer tells."""
+
+    def close_idle(self) -> None:
         """Takes no further request: closes at once when idle, else after the answers in flight."""
 
     def abort(self) -> None:
@@ -78,7 +81,8 @@ class HttpService:
 
     Attributes:
         date: the `date` header's value, not older than a second or two.
-        draining: no further request is taken.
+        draining: the server will end; requests are still taken, and answers say that the connection closes.
+        closing: no further request is taken.
     """
 
     application: AsgiApplication
@@ -88,6 +92,7 @@ class HttpService:
     tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
     date: bytes = b""
     draining: bool = False
+    closing: bool = False
     _timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -102,10 +107,19 @@ class HttpService:
             connection.abort()
 
     def drain(self) -> None:
-        """Takes no further request; connections close as their answers are sent."""
+        """The server will end: clients are told with their next answer, and are still answered."""
         self.draining = True
+
+    def announce(self) -> None:
+        """Tells the clients that no answer has told yet."""
         for connection in list(self.connections):
             connection.drain()
+
+    def close_idle(self) -> None:
+        """Takes no further request; connections close as their answers are sent."""
+        self.closing = True
+        for connection in list(self.connections):
+            connection.close_idle()
 
     def keep(self, task: "asyncio.Task[None]") -> None:
         """Holds a request's task until it ends: the event loop itself holds tasks only weakly."""

@@ -79,6 +79,7 @@ def serve_process(
         sockets,
         on_drain=server.drain,
         drain_timeout=settings.drain_timeout_seconds,
+        drain_delay=lambda: 0.0 if server.failure else settings.drain_delay_seconds,
         tls=tls,
         berth=berth,
     )

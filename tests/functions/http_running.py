@@ -24,7 +24,7 @@ class Running:
         self._started = threading.Event()
         self._ended = threading.Event()
         self._stop: asyncio.Event
-        self.grace = 5.0
+        self.grace, self.delay = 5.0, 0.0
         self.loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -41,7 +41,7 @@ class Running:
         await self.server.start([self._socket])
         self._started.set()
         await self._stop.wait()
-        await self.server.stop(self.grace)
+        await self.server.stop(self.grace, self.delay)
 
     def begin_stop(self) -> None:
         """Begins the drain."""

@@ -183,16 +183,58 @@ def test_requests_over_the_limit_are_refused_and_the_others_answered(client: Htt
     assert (refused, answered) == (5, LIMITS.streams)
 
 
-def test_a_drain_says_goaway_and_finishes_what_is_in_flight() -> None:
+def test_a_drain_says_goaway_twice_and_answers_what_came_before_the_second() -> None:
+    with running(echo, LIMITS) as server, Http2Client(server.port) as client:
+        for number in (1, 3):
+            client.request(number, at(b"/sleep"), b"x")
+        client.send(h2.frame(h2.PING, 0, 0, b"12345678"))
+        client.until(h2.PING)
+        server.begin_stop()
+        first = client.until(h2.GOAWAY).payload
+        assert first[:8] == h2.MAX_WINDOW.to_bytes(4, "big") + bytes(4), "nothing is refused yet, and nothing is wrong"
+        client.request(5, at(b"/sleep"), b"y")  # sent before the client had read that
+        ended: dict[int, int] = {}
+        with contextlib.suppress(ConnectionError):
+            while True:
+                found = client.frame()
+                if found.kind == h2.GOAWAY:
+                    assert found.payload[:8] == (5).to_bytes(4, "big") + bytes(4)
+                    client.request(7, at(b"/echo"), b"z")
+                elif found.kind == h2.RST_STREAM or found.flags & h2.END_STREAM:
+                    ended[found.stream] = found.kind
+        assert [ended.pop(number) for number in (1, 3, 5)] == [h2.DATA] * 3
+        assert ended in ({}, {7: h2.RST_STREAM}), "what comes after the second GOAWAY is refused, or finds nobody"
+
+
+def test_a_client_with_one_request_in_flight_reads_goaway_behind_its_answer() -> None:
     with running(echo, LIMITS) as server, Http2Client(server.port) as client:
         client.request(1, at(b"/sleep"), b"x")
         client.send(h2.frame(h2.PING, 0, 0, b"12345678"))
         client.until(h2.PING)
         server.begin_stop()
-        assert client.goaway() == ErrorCode.NO_ERROR
         assert client.answer(1)[1] == b"x"
+        assert [client.until(h2.GOAWAY).payload[:4] for _ in range(2)] == [
+            h2.MAX_WINDOW.to_bytes(4, "big"),
+            (1).to_bytes(4, "big"),
+        ]
         with pytest.raises(ConnectionError):
             client.frame()
+
+
+def test_an_answer_that_a_draining_server_gives_is_followed_by_goaway_in_one_piece() -> None:
+    with running(echo, LIMITS) as server, Http2Client(server.port) as client:
+        client.request(1, at(b"/echo"), b"x")
+        assert client.answer(1)[1] == b"x"
+        server.delay = 1.0
+        server.begin_stop()
+        client.socket.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            client.until(h2.GOAWAY)  # an idle client may be sending just now
+        client.request(3, at(b"/echo"), b"y")
+        assert client.until(h2.DATA).payload == b"y"
+        assert client.frame().payload[:4] == h2.MAX_WINDOW.to_bytes(4, "big")
+        client.request(5, at(b"/echo"), b"z")
+        assert client.until(h2.DATA).payload == b"z"
 
 
 def flood(frame: bytes) -> Callable[[Http2Client], None]:
