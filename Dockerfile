@@ -52,10 +52,11 @@ RUN uv pip install --quiet --python /opt/zeroserve --no-deps --target /opt/code 
 FROM ${PYTHON} AS deploy
 COPY --from=deploy-build /opt/zeroserve /opt/zeroserve
 COPY --from=code /opt/code /opt/code
-ENV PATH=/opt/code/bin:/opt/zeroserve/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+ENV PATH=/opt/code/bin:/opt/zeroserve/bin:$PATH PYTHONPATH=/opt/code PYTHONDONTWRITEBYTECODE=1 HOME=/tmp PORT=8080
 USER 65532:65532
+EXPOSE 8080
 ENTRYPOINT ["zeroserve"]
-CMD ["--help"]
+CMD ["deployer"]
 
 FROM ${PYTHON} AS predict
 COPY --from=predict-build /opt/zeroserve /opt/zeroserve
