@@ -41,6 +41,9 @@ EVENT_TYPES = (
 READY_SECONDS = 180.0
 POLL_SECONDS = 1.0
 
+NUDGE_SECONDS = 5.0
+"""Between two requests to look at the Trigger again."""
+
 FATAL_SECONDS = 20.0
 """How long a reason that waiting does not cure is watched before it is believed."""
 
@@ -232,7 +235,8 @@ def _given_secret(file: str) -> str:
 
 def _await(client: Client, documents: Sequence[Mapping[str, Any]], seconds: float) -> list[Part]:
     """The parts once all are ready, once one never will be, or after so many seconds."""
-    end, said, hopeless_since = time.monotonic() + seconds, "", None
+    end, nudge_at = time.monotonic() + seconds, 0.0
+    said, hopeless_since = "", None
     while True:
         found = [
             eventing_apply.part(client, one["kind"], one["metadata"]["namespace"], one["metadata"]["name"])
@@ -247,6 +251,9 @@ def _await(client: Client, documents: Sequence[Mapping[str, Any]], seconds: floa
         if missing != said:
             _progress(f"wait for {missing}")
             said = missing
+        if {one.kind for one in found if not one.ready} == {"Trigger"} and now > nudge_at:
+            eventing_apply.nudge(client, documents[0]["metadata"]["namespace"])
+            nudge_at = now + NUDGE_SECONDS
         time.sleep(POLL_SECONDS)
 
 

@@ -4,6 +4,7 @@ Source: kubernetes.io/docs/reference/using-api/server-side-apply.
 """
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,6 +19,9 @@ from knative.eventing_function import function, role, role_binding, secret, serv
 from knative.eventing_sources import ping, watcher
 
 SECRET_BYTES = 32
+
+NUDGED = "zeroserve.dev/nudged"
+"""On the Trigger: when it was last asked to be looked at again, in seconds since 1970."""
 
 FEATURES = "/api/v1/namespaces/knative-eventing/configmaps/config-features"
 """Where Eventing's switches are."""
@@ -110,6 +114,15 @@ def apply(client: Client, manifest: Manifest) -> None:
                 f"{manifest['metadata']['namespace']!r}: install Knative Serving and Eventing, make the namespace"
             ) from None
         raise
+
+
+def nudge(client: Client, namespace: str) -> None:
+    """Makes the controller look at the Trigger again: one that was made before the function had an address is not
+    looked at when it gets one.
+    """
+    note = {"metadata": {"annotations": {NUDGED: str(int(time.time()))}}}
+    path = _path("Trigger", namespace, FUNCTION)
+    client.json("PATCH", path, {"fieldManager": OWNER}, note, "application/merge-patch+json")
 
 
 def installed(client: Client, namespace: str) -> list[Manifest]:
