@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,20 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve events install|status|uninstall
                                          an upload deploys: what that takes on a cluster
   zeroserve watch URL --sink URL         sends an event for each version that lands in storage
+  zeroserve coldstart NAME|URL [--json]  where the time of the last cold start went, and what would change it
   zeroserve --version
 """
+
+COMMANDS = {
+    "predict": "functions.client_cli",
+    "inspect": "functions.inspect_cli",
+    "events": "functions.events_cli",
+    "watch": "functions.watch_cli",
+    "deployer": "functions.deployer_cli",
+    "compare": "functions.compare_cli",
+    "coldstart": "functions.coldstart_cli",
+}
+"""Command -> the module whose `main` runs it: none is imported where a server starts."""
 
 CLUSTER_COMMANDS = frozenset({"deploy", "declare", "status", "list", "delete", "split", "promote", "rollback"})
 """Those that talk to a cluster, and load no model."""
@@ -69,30 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _serve(words)
         if command == "settings":
             return _settings(words)
-        if command == "predict":
-            from functions.client_cli import main as predict  # noqa: PLC0415  a server does not need it
-
-            return predict(words)
-        if command == "inspect":
-            from functions.inspect_cli import main as inspect  # noqa: PLC0415  a server does not need it
-
-            return inspect(words)
-        if command == "events":
-            from functions.events_cli import main as events  # noqa: PLC0415  a server does not need it
-
-            return events(words)
-        if command == "watch":
-            from functions.watch_cli import main as watch  # noqa: PLC0415  a server does not need it
-
-            return watch(words)
-        if command == "deployer":
-            from functions.deployer_cli import main as deployer  # noqa: PLC0415  a server does not need it
-
-            return deployer(words)
-        if command == "compare":
-            from functions.compare_cli import main as compare  # noqa: PLC0415  a server does not need it
-
-            return compare(words)
+        if command in COMMANDS:
+            return int(import_module(COMMANDS[command]).main(words))
         if command in CLUSTER_COMMANDS:
             from functions.cluster_cli import main as cluster  # noqa: PLC0415  a server does not need it
 

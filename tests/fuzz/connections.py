@@ -146,6 +146,7 @@ def drive(make: Callable[[HttpService], Any], pieces: Iterator[bytes], *, reads:
             protocol.resume_writing()
         protocol.sweep(service.loop.time() + 1e6)
         protocol.drain()
+        protocol.close_idle()
         protocol.connection_lost(None)
         for _ in range(100):
             if not service.tasks:
