@@ -53,7 +53,7 @@ def _cookie(header: bytes, name: bytes) -> bytes:
 @lru_cache(maxsize=8)
 def _patterns(name: str) -> tuple[bytes, re.Pattern[bytes], re.Pattern[bytes]]:
     quoted = b'"%b"' % name.encode("utf-8", "replace")
-    member = re.escape(quoted) + rb"\s*:\s*" + _SCALAR
+    member = b"(?P<name>" + re.escape(quoted) + rb")\s*:\s*" + _SCALAR
     first = re.compile(rb"\s*\{\s*" + member + rb"\s*[,}]")
     # The last brace closes the body, and nothing between it and the member opens or closes anything: it is at the top.
     last = re.compile(rb"[,{]\s*" + member + rb"\s*\}\s*\Z")
@@ -67,15 +67,22 @@ _TAIL_BYTES = 2048
 def _member(body: bytes, path: tuple[str, ...]) -> bytes:
     quoted, first, last = _patterns(path[0])
     plain = b"\\" not in body  # then a name has one spelling, and a quote ends a text
-    if plain and quoted not in body:
-        return b""
     if plain and len(path) == 1:
         match = first.match(body)
-        if match is None and body.count(quoted) == 1:
-            match = last.search(body, max(0, len(body) - _TAIL_BYTES))
         if match is not None:
-            return match["text"] if match["text"] is not None else match["number"]
+            return _scalar(match)
+    at = body.find(quoted)
+    if plain and at < 0:
+        return b""
+    if plain and len(path) == 1:
+        match = last.search(body, max(0, len(body) - _TAIL_BYTES))
+        if match is not None and match.start("name") == at:
+            return _scalar(match)
     return _parsed(body, path)
+
+
+def _scalar(match: re.Match[bytes]) -> bytes:
+    return match["number"] if match["text"] is None else match["text"]
 
 
 def _parsed(body: bytes, path: tuple[str, ...]) -> bytes:
