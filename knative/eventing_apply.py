@@ -16,7 +16,7 @@ from knative.condition import condition, fatal, is_current, pod_reasons
 from knative.error import DeployError
 from knative.eventing import BROKER, FUNCTION, OWNER, PART, SECRET, SWEEP, Installation, Manifest, broker, trigger
 from knative.eventing_function import function, role, role_binding, secret, service_account
-from knative.eventing_sources import ping, watcher
+from knative.eventing_sources import binding, ping, watcher
 
 SECRET_BYTES = 32
 
@@ -34,6 +34,7 @@ _RBAC = "rbac.authorization.k8s.io/v1"
 _KINDS = {
     "ContainerSource": (_SOURCES, "containersources"),
     "PingSource": (_SOURCES, "pingsources"),
+    "SinkBinding": (_SOURCES, "sinkbindings"),
     "Trigger": (_EVENTING, "triggers"),
     "Broker": (_EVENTING, "brokers"),
     "Service": (_SERVING, "services"),
@@ -46,6 +47,7 @@ _KINDS = {
 
 _ALWAYS = {
     "PingSource": SWEEP,
+    "SinkBinding": FUNCTION,
     "Trigger": FUNCTION,
     "Broker": BROKER,
     "Service": FUNCTION,
@@ -92,7 +94,8 @@ def manifests(installation: Installation, secret_value: str) -> list[Manifest]:
     found = [service_account(installation), role(installation), role_binding(installation)]
     if secret_value:
         found.append(secret(installation, secret_value))
-    found += [function(installation), broker(installation), trigger(installation)]
+    # The binding comes before the function, which would otherwise get another revision by it.
+    found += [broker(installation), binding(installation), function(installation), trigger(installation)]
     if installation.sweep:
         found.append(ping(installation))
     return found + [watcher(installation, url) for url in dict.fromkeys(installation.watch)]

@@ -1,11 +1,12 @@
-"""What sends events to the Broker from inside the cluster: the sweep, and watchers of storage that sends nothing. Pure.
+"""What sends events to the Broker from inside the cluster: the sweep, watchers of storage that sends nothing, and the
+deploy function itself. Pure.
 
 Source: knative/eventing pkg/apis/sources/v1; pkg/apis/duck/v1 (Destination).
 """
 
 from typing import Any
 
-from knative.eventing import BROKER, SWEEP, USER, WATCH, Installation, Manifest, metadata
+from knative.eventing import BROKER, FUNCTION, SWEEP, USER, WATCH, Installation, Manifest, metadata
 from knative.names import digest
 
 SWEEP_DATA = "{}"
@@ -24,6 +25,19 @@ def ping(installation: Installation) -> Manifest:
             "schedule": installation.sweep,
             "contentType": "application/json",
             "data": SWEEP_DATA,
+            "sink": {"ref": _broker()},
+        },
+    }
+
+
+def binding(installation: Installation) -> Manifest:
+    """Tells the function where the Broker is, as `K_SINK`: what becomes of rollouts goes there."""
+    return {
+        "apiVersion": "sources.knative.dev/v1",
+        "kind": "SinkBinding",
+        "metadata": metadata(FUNCTION, installation),
+        "spec": {
+            "subject": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": FUNCTION},
             "sink": {"ref": _broker()},
         },
     }

@@ -32,6 +32,7 @@ def test_manifests_are_printed_without_a_cluster(capsys: pytest.CaptureFixture[s
         "RoleBinding",
         "Service",
         "ServiceAccount",
+        "SinkBinding",
         "Trigger",
     }
 

@@ -53,7 +53,8 @@ def test_identity_comes_before_what_runs_as_it_and_the_broker_before_its_trigger
     order = [manifest["kind"] for manifest in every()]
     assert order.index("RoleBinding") < order.index("Service") < order.index("Trigger")
     assert order.index("Secret") < order.index("Service")
-    assert order.index("Broker") < order.index("Trigger") < order.index("PingSource")
+    assert order.index("Broker") < order.index("SinkBinding") < order.index("Service")
+    assert order.index("Trigger") < order.index("PingSource")
 
 
 def test_a_trigger_lets_through_the_types_that_are_asked_for_and_nothing_else() -> None:
