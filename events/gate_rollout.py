@@ -1,10 +1,10 @@
 """Gates first, then one step after the other for as long as the new revision does no worse: a `Rollout` for landing.
 
 A rollout is `knative.progression`'s, whose first step gives 0 percent: the new revision has its tag, nobody else
-reaches it, and the gates ask it. Once they pass, each further step needs its pause, enough requests, and no evidence that the
-new revision fails or dawdles more than the old one. Both are read from pods' metrics at each look, and kept in a book
-on the Service. So nothing is remembered here but verdicts of gates, which cost something to find; another process that
-takes over asks the gates again.
+reaches it, and the gates ask it. Once they pass, each further step needs its pause, enough requests, and no evidence
+that the new revision fails or dawdles more than the old one. Both are read from pods' metrics at each look, and kept in
+a book on the Service. So nothing is remembered here but verdicts of gates, which cost something to find; another
+process that takes over asks the gates again.
 """
 
 import time

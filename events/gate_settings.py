@@ -12,7 +12,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 from knative.error import DeployError
 
@@ -29,7 +29,8 @@ class ReplaySettings:
 
     Attributes:
         records: `golden` (the file `golden/requests.tfrecord` beside the versions), `warmup` (the new version's own
-            warm-up file), or the path of a file in storage.
+            warm-up file), or the path of a file below
+            the model's url.
         against: whose answers are right: `serving` asks the revision that serves, `recorded` takes those of the file.
         rtol, atol: two numbers agree when `|new - old| <= atol + rtol * |old|`.
         top_k: above 0, what has to agree of an output is the set of its k highest places, not the numbers.
@@ -46,6 +47,9 @@ class ReplaySettings:
     limit: int = 1000
 
     def __post_init__(self) -> None:
+        parts = self.records.split("/")
+        if not all(parts) or {".", ".."} & set(parts) or not self.records.isprintable():
+            raise DeployError(f"gates.replay.records {self.records!r:.200}: wanted golden, warmup or a path below url")
         _one_of(self.against, AGAINST, "replay.against")
         _within(self.rtol, 0, math.inf, "replay.rtol")
         _within(self.atol, 0, math.inf, "replay.atol")
@@ -134,9 +138,6 @@ class GateSettings:
         _one_of(self.signatures, SIGNATURES, "signatures")
 
 
-_T = TypeVar("_T")
-
-
 def gate_settings(gates: Mapping[str, Any]) -> GateSettings:
     """The declaration's `gates` as values; what is left out has its default.
 
@@ -161,14 +162,14 @@ def gate_settings(gates: Mapping[str, Any]) -> GateSettings:
     return GateSettings(**read)
 
 
-def _values(kind: type[_T], value: Any, where: str) -> _T:
+def _values(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise DeployError(f"gates.{where}: wanted an object, found {type(value).__name__}")
-    defaults = {one.name: one.default for one in fields(kind)}  # type: ignore[arg-type]  a dataclass
+    defaults = {one.name: one.default for one in fields(kind)}
     read = {}
     for name, found in value.items():
         _known(name, list(defaults), f"gates.{where}")
-        wanted = type(defaults[name])
+        wanted: Any = type(defaults[name])
         allowed = (int, float) if wanted is float else wanted
         if not isinstance(found, allowed) or isinstance(found, bool):
             raise DeployError(f"gates.{where}.{name}: wanted {wanted.__name__}, found {type(found).__name__}")
