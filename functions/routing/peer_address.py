@@ -51,10 +51,16 @@ class PeerAddress:
         return self.gateway or f"{self.host(tag)}:{self.port}"
 
     def tag_of(self, host: str) -> str | None:
-        """The tag that a `Host` header addresses; None where it is the service's own name, or of something else."""
-        first = host.partition(".")[0].partition(":")[0].lower()
+        """The tag that a `Host` header addresses, inside the cluster or outside; None for any other name.
+
+        A name outside differs from the one inside in what follows the namespace; a domain of the user's own has none.
+        """
+        first, _, rest = host.lower().partition(":")[0].partition(".")
         tag = first.removesuffix(self.service)
-        return tag if self.service and tag != first and is_tag(tag) else None
+        namespace = self.domain[1:].partition(".")[0]
+        if not self.service or tag == first or not is_tag(tag) or (rest and rest.partition(".")[0] != namespace):
+            return None
+        return tag
 
 
 def parse_peer_address(url: str, gateway: str = "") -> PeerAddress:

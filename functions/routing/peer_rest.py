@@ -54,6 +54,7 @@ class RestPeers:
         self._opening: asyncio.Lock = asyncio.Lock()
         self._in_flight = 0
         self._draining = False
+        self._closing: asyncio.Future[None] | None = None
 
     async def ask(self, tag: str, request: Request, deadline: float) -> Response | None:
         """The answer of the revision of `tag`; None where there is no such revision.
@@ -100,6 +101,8 @@ class RestPeers:
                 raise _late(tag)
             try:
                 return await self._send(session, tag, request, left)
+            except aiohttp.ConnectionTimeoutError:
+                raise _unreachable(tag, f"no connection in {CONNECT_SECONDS:g} s") from None
             except TimeoutError:
                 raise _late(tag) from None
             except aiohttp.ClientConnectorError as error:

@@ -87,6 +87,7 @@ def test_a_tags_address_is_told_from_the_services_own() -> None:
         "m.ns.example.com": None,
         "v2-m.ns.example.com": "v2",
         "canary-m": "canary",
+        "shop-m.example.com": None,
         "a-b-m.ns:80": "a-b",
         "-m.x": None,
         "xm.ns": None,
