@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -24,7 +25,13 @@ EXIT_INTERRUPTED = 130
 def main(command: str, words: Sequence[str]) -> int:
     """Runs one command and gives its exit status; a failure is one line on standard error."""
     try:
-        return COMMANDS[command](words)
+        status = COMMANDS[command](words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # `zeroserve status m | head -1`: whoever reads has enough. What is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
     except (DeployError, ServingError) as error:
         print(f"zeroserve {command}: {error}", file=sys.stderr)
         return EXIT_FAILED

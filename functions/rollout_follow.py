@@ -22,7 +22,6 @@ from knative.progression import (
 )
 from knative.rollout import Wanted, aspired_traffic, deployed
 from knative.service import traffic_patch
-from knative.traffic import in_words as traffic_in_words
 
 LOOK_SECONDS = 1.0
 """Between two looks at a rollout."""
@@ -48,7 +47,7 @@ def follow(deployer: Deployer, name: str, declaration: Declaration, now: Reading
                 write(deployer, name, declaration, now, after)
                 deployer.readiness.await_service(name)
             except ConflictError:
-                progress("somebody else changed the service: looking again")
+                pass  # the next look shows why
             if after.phase is not Phase.STEPPING:
                 progress(in_words(after, time.time()))
         now = deployer.read(name)
@@ -74,7 +73,6 @@ def write(deployer: Deployer, name: str, declaration: Declaration, now: Reading,
         labels = {label: number for label, number in declaration.labels.items() if number in revisions}
         wanted = Wanted(name, revisions, labels, policy)
         traffic = aspired_traffic(now.observed, replace(wanted, revisions={**there, **revisions}))
-    progress(f"traffic: {traffic_in_words(traffic)}")
     patch = traffic_patch(traffic, ours=not now.observed.changed_by_others)
     patch["metadata"]["annotations"] |= note(after)
     deployer.write_traffic(name, now, patch, traffic, declaration)

@@ -13,7 +13,7 @@ from knative.client import Client, ConflictError
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_of, declaration_text
 from knative.error import DeployError
 from knative.names import config_map_name
-from knative.observation import observed
+from knative.observation import observed, traffic_owner
 from knative.policy import Keep, Split
 from knative.readiness import NotReadyError, Progress, Readiness
 from knative.rollout import (
@@ -170,7 +170,7 @@ class Deployer:
             try:
                 self._take(step, now, wanted, making, notes)
             except ConflictError:
-                self._progress("somebody else changed the service: looking again")
+                continue  # the cluster's own controllers write too: all is read and planned anew
             except NotReadyError as error:
                 failed[error.revision] = error
                 self._progress(str(error))
@@ -209,22 +209,26 @@ class Deployer:
         notes: Callable[[Reading, Wanted], Mapping[str, str]],
     ) -> None:
         ours = not foreign(now.observed, wanted)
+        owner = "" if ours or now.resource is None else traffic_owner(now.resource)
         match step:
             case CreateRevision(name, version, traffic):
                 if making.declaration is None:
                     raise DeployError(f"nothing is declared to make revision {name} from: zeroserve deploy does both")
                 self._progress(f"create revision {name}")
-                body = manifest(making.declaration.deployment, making.versions[version], traffic, ours=ours)
+                body = manifest(
+                    making.declaration.deployment, making.versions[version], traffic, ours=ours, owner=owner
+                )
                 self._client.apply(body, resource_version=now.version)
                 self.readiness.await_made(wanted.service, name)
             case AwaitReady(name):
                 self.readiness.await_revision(name, making.seconds)
             case SetTraffic(traffic, previous):
-                self._progress(f"traffic: {in_words(traffic)}")
-                patch = traffic_patch(traffic, ours=ours, previous=previous)
+                patch = traffic_patch(traffic, ours=ours, owner=owner, previous=previous)
                 patch["metadata"]["annotations"] |= notes(now, wanted)
                 self.write_traffic(wanted.service, now, patch, traffic, making.declaration)
             case DeleteRevision(name):
+                # The ingress may still send it requests until it follows the new block.
+                self.readiness.await_service(wanted.service)
                 self._progress(f"delete revision {name}")
                 self._client.delete_revision(self._namespace, name)
 
@@ -237,6 +241,7 @@ class Deployer:
             ConflictError: the service is not what was read any more; nothing is written.
         """
         self._client.patch(self._namespace, name, patch, resource_version=now.version)
+        self._progress(f"traffic: {in_words(traffic)}")
         self.write_routes(name, traffic, declaration)
 
     def write_routes(self, name: str, traffic: Traffic, declaration: Declaration | None) -> None:

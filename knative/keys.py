@@ -49,6 +49,9 @@ SERVICE_LABEL = "zeroserve.dev/service"
 TRAFFIC = "zeroserve.dev/traffic"
 """On a Service: the traffic that we wrote last. Where it differs from what is there, somebody else changed it."""
 
+OWNER = "zeroserve.dev/traffic-owner"
+"""On a Service: who set the traffic before we added tags to it and left the rest; not there where it is ours."""
+
 PREVIOUS = "zeroserve.dev/previous"
 """On a Service: the revision that had all traffic before; `rollback` goes back to it."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from knative.names import version_tag
 from knative.rollout import AwaitReady, CreateRevision, DeleteRevision, SetTraffic, Step
-from knative.traffic import Traffic, TrafficTarget
+from knative.traffic import Traffic
 
 
 def kn_commands(service: str, namespace: str, before: Traffic, steps: Sequence[Step]) -> list[str]:
@@ -43,9 +43,5 @@ def kn_traffic(service: str, namespace: str, before: Traffic, traffic: Traffic) 
             words += ["--tag", f"{revision or '@latest'}={tag}"]
     for target in traffic:
         if target.percent:
-            words += ["--traffic", f"{_where(target)}={target.percent}"]
+            words += ["--traffic", f"{target.revision or '@latest'}={target.percent}"]
     return shlex.join(words)
-
-
-def _where(target: TrafficTarget) -> str:
-    return target.tag or target.revision or "@latest"

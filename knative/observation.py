@@ -143,10 +143,13 @@ def service_status(
 
 
 def traffic_owner(service: Mapping[str, Any]) -> str:
-    """Who wrote the traffic last, as far as the cluster knows.
+    """Who set the traffic, as far as the cluster knows: the one who is noted, else who wrote it last.
 
     Source: kubernetes.io/docs/reference/using-api/server-side-apply (managedFields).
     """
+    noted_owner: str = (service["metadata"].get("annotations") or {}).get(keys.OWNER, "")
+    if noted_owner:
+        return noted_owner
     owners = [
         (entry.get("time", ""), entry.get("manager", ""))
         for entry in service["metadata"].get("managedFields") or ()

@@ -153,11 +153,14 @@ def revision(deployment: Deployment, version: Version) -> str:
     return revision_name(deployment.name, version.number, _template(deployment, version))
 
 
-def manifest(deployment: Deployment, version: Version, traffic: Traffic, *, ours: bool = True) -> dict[str, Any]:
+def manifest(
+    deployment: Deployment, version: Version, traffic: Traffic, *, ours: bool = True, owner: str = ""
+) -> dict[str, Any]:
     """The service that makes the revision of `version` and sends traffic as `traffic` says.
 
     Args:
         ours: whether the traffic is noted as what we wrote; without it, it stays somebody else's.
+        owner: who that is, where it is known.
     """
     template = _template(deployment, version)
     template["metadata"]["name"] = revision_name(deployment.name, version.number, template)
@@ -171,19 +174,23 @@ def manifest(deployment: Deployment, version: Version, traffic: Traffic, *, ours
             "name": deployment.name,
             "namespace": deployment.namespace,
             "labels": labels,
-            "annotations": {keys.MODEL: _model(deployment), keys.URL: deployment.url} | _note(traffic, ours=ours),
+            "annotations": {keys.MODEL: _model(deployment), keys.URL: deployment.url}
+            | _note(traffic, ours=ours, owner=owner),
         },
         "spec": {"template": template, "traffic": [target.as_json() for target in traffic]},
     }
 
 
-def traffic_patch(traffic: Traffic, *, ours: bool = True, previous: str | None = None) -> dict[str, Any]:
+def traffic_patch(
+    traffic: Traffic, *, ours: bool = True, owner: str = "", previous: str | None = None
+) -> dict[str, Any]:
     """A merge patch that changes the traffic of a service and nothing else.
 
     Args:
+        ours, owner: as for `manifest`.
         previous: notes which revision had all traffic before; None leaves that note as it is.
     """
-    annotations = _note(traffic, ours=ours)
+    annotations: dict[str, str | None] = {keys.OWNER: None, **_note(traffic, ours=ours, owner=owner)}
     if previous is not None:
         annotations[keys.PREVIOUS] = previous
     return {
@@ -192,9 +199,10 @@ def traffic_patch(traffic: Traffic, *, ours: bool = True, previous: str | None =
     }
 
 
-def _note(traffic: Traffic, *, ours: bool) -> dict[str, str]:
+def _note(traffic: Traffic, *, ours: bool, owner: str) -> dict[str, str]:
     # Of somebody else's traffic the empty note stays a note that does not fit.
-    return {keys.TRAFFIC: as_text(traffic) if ours else ""}
+    note = {keys.TRAFFIC: as_text(traffic) if ours else ""}
+    return note | {keys.OWNER: owner} if owner and not ours else note
 
 
 def _model(deployment: Deployment) -> str:
