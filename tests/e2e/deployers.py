@@ -102,9 +102,20 @@ class Cluster:
     namespace: str
     declared: dict[str, Declaration] = field(default_factory=dict)
 
-    def declare(self, name: str, url: Path | str, *, image: str = IMAGE, rollout: str = "", **more: Any) -> None:
+    def declare(
+        self,
+        name: str,
+        url: Path | str,
+        *,
+        image: str = IMAGE,
+        rollout: str = "",
+        environment: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
         """Writes a declaration."""
-        deployment = Deployment(name, str(url), image, namespace=self.namespace, cpu="10m", memory="64Mi")
+        deployment = Deployment(
+            name, str(url), image, namespace=self.namespace, cpu="10m", environment=dict(environment or {})
+        )
         declaration = Declaration(deployment, rollout=parse_policy(rollout), **more)
         self.declared[name] = declaration
         manifest = config_map(name, self.namespace, {DECLARATION_KEY: declaration_text(declaration)})

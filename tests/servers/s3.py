@@ -42,12 +42,12 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """An empty server with the one bucket `models`."""
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """An empty server with the one bucket `models`, on any free port of `host`."""
     log = folder / "moto.log"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    command = [sys.executable, "-m", "moto.server", "-H", host, "-p", "0"]
     with running(command, environ=os.environ | {"PYTHONWARNINGS": "ignore"}, log=log) as process:
-        endpoint = wait_for_line(process, log, r"Running on (http://127\.0\.0\.1:\d+)").group(1)
+        endpoint = wait_for_line(process, log, r"Running on (http://[\d.]+:\d+)").group(1)
         import boto3  # noqa: PLC0415  # 0.3 s that only these tests need
 
         client = boto3.client(
