@@ -1,0 +1,51 @@
+"""Events about rollouts reach a real sink, and never hold anything up."""
+
+import pytest
+
+from events.envelope import envelopes
+from events.rollout_event import RolloutEvents
+from tests.servers.sink import sink_server
+
+
+def test_an_event_is_a_cloud_event_that_our_own_door_reads():
+    with sink_server() as sink:
+        tell = RolloutEvents(sink.url, "models", {"team": "a"})
+        tell("promoted", "resnet", {"revision": "resnet-v7-0a1b2c3d", "version": 7, "percent": 100})
+        received = sink.next()
+        tell.close()
+    (event,) = envelopes(received.headers, received.body)
+    assert event.type == "com.zeroserve.rollout.promoted.v1"
+    assert event.source == "/apis/serving.knative.dev/v1/namespaces/models/services/resnet"
+    assert event.subject == "resnet"
+    assert event.attributes["team"] == "a"
+    assert event.data == {
+        "service": "resnet",
+        "namespace": "models",
+        "revision": "resnet-v7-0a1b2c3d",
+        "version": 7,
+        "percent": 100,
+    }
+
+
+def test_a_sink_that_is_busy_is_asked_again_with_the_same_event(monkeypatch):
+    monkeypatch.setattr("events.rollout_event.PAUSE_SECONDS", 0.01)
+    with sink_server((503, {}), (429, {})) as sink:
+        tell = RolloutEvents(sink.url, "models")
+        tell("failed", "resnet", {"reason": "gate signatures"})
+        ids = {sink.next().headers["ce-id"] for _ in range(3)}
+        tell.close()
+    assert len(ids) == 1
+
+
+def test_a_sink_that_refuses_is_not_asked_again(caplog):
+    with sink_server((400, {})) as sink:
+        tell = RolloutEvents(sink.url, "models")
+        tell("step", "resnet", {})
+        tell.close()
+        assert sink.received.qsize() == 1
+    assert "400" in caplog.text
+
+
+def test_what_is_no_address_is_refused_at_the_start():
+    with pytest.raises(ValueError, match="is no sink"):
+        RolloutEvents("broker", "models")
