@@ -164,7 +164,7 @@ def text(found: Report) -> str:
     lines += [
         f"  {one.name:10} {one.start:8.2f} {one.seconds:7.2f}  {one.waited / found.total:6.0%}"
         for one in found.phases
-        if found.total > 0
+        if one.seconds >= 0.005
     ]
     if found.cache_bytes or found.storage_bytes:
         lines.append(f"  {found.storage_bytes} bytes from storage, {found.cache_bytes} from the cache")

@@ -64,6 +64,7 @@ class Models:
         self._settings = settings
         self._metrics = metrics
         self._urls: dict[Path, str] = {}
+        self._fetched: set[str] = set()  # models
         self._cold_start = cold_start or ColdStart()
         self._loader: Future[ModelLoader] = Future()
         directory = settings.cache_directory or str(Path(tempfile.gettempdir()) / CACHE_FOLDER)
@@ -198,12 +199,14 @@ class Models:
     def _looked(self, name: str, seconds: float) -> None:
         ended = time.perf_counter()
         self._metrics.load_seconds.observe((name, "list"), seconds)
-        self._cold_start.note("list", ended - seconds, ended)
+        if name not in self._fetched:  # later looks are nothing that a load waits for
+            self._cold_start.note("list", ended - seconds, ended)
 
     def _open_handles(self) -> dict[tuple[str, ...], float]:
         return {(one.name, str(one.version)): count for one, count in self.manager.in_use().items()}
 
     def _fetch(self, servable: ServableId, stored: StoredVersion, cancel: threading.Event) -> Path:
+        self._fetched.add(servable.name)
         began = time.perf_counter()
         path = self._cache.fetch(stored.storage, stored.listing, cancel)
         ended = time.perf_counter()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,26 +47,30 @@ class Server:
         started: `time.perf_counter()` when the process was spawned.
         url: where predict requests go.
         address: host and port.
+        timing: what the first answer's `Server-Timing` said; empty where it had none.
     """
 
-    def __init__(self, target: str, model: str, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self, target: str, model: str, flags: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    ) -> None:
         """Starts it; `target` is one of TARGETS, `flags` are further ones for the first two."""
+        self.timing = ""
         root = models_root()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         framework = [str(BIN / "functions-framework"), "--target", "predict", "--port", str(self._port), "--source"]
         path = f"/v1/models/{model}:predict"
-        extra: dict[str, str] = {}
+        extra: dict[str, str] = dict(environ or {})
         if target in {"zeroserve", "batching"}:
             command = [str(BIN / "zeroserve"), "serve", f"--model_name={model}", f"--model_base_path={root / model}"]
             command += [f"--port={self._port}", *["--enable_batching"][: target == "batching"], *flags]
         elif target == "framework":
             command = [*framework, "functions/main.py"]
-            extra = {"MODEL_NAME": model, "MODEL_BASE_PATH": str(root)}
+            extra |= {"MODEL_NAME": model, "MODEL_BASE_PATH": str(root)}
         else:
             command = [*framework, "perf/targets/naive.py"]
-            extra = {"MODEL_PATH": str(root / model / "1")}
+            extra |= {"MODEL_PATH": str(root / model / "1")}
             path = "/"
         self._path = path
         self.address = f"127.0.0.1:{self._port}"
@@ -102,6 +106,7 @@ class Server:
             connection.request("POST", self._path, content, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             text = answer.read()
+            self.timing = answer.getheader("server-timing") or self.timing
             if answer.status != http.client.OK:
                 raise ConnectionError(f"{answer.status} {text[:200]!r}")
             return list(_numbers(json.loads(text)["predictions"]))

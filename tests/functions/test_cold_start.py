@@ -76,6 +76,7 @@ def test_requests_that_come_first_are_held_and_told_where_the_time_went(s3: S3Se
         assert list(found) == WHOLE
         end = found["total"][1]
         assert all(start + length <= end + 0.2 for start, length in found.values())
+        assert sum(found["list"]) <= found["download"][0] + 0.2, "later looks are not counted"
         assert found["list"][0] < found["import"][1], "storage is listed while modules are imported"
         time.sleep(TELLING_SECONDS + 0.1)  # the clock is what this is about
         assert [ask(command) for ask in (rest, oip, over_grpc)] == ["", "", ""]
