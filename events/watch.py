@@ -73,6 +73,7 @@ class Watcher:
         self._failed = failed
         self._wake = threading.Event()
         self._stopped = False
+        self._absent = False
 
     def look_now(self) -> None:
         """Something is known to have changed: looks without waiting for the interval."""
@@ -91,7 +92,8 @@ class Watcher:
             failure = self.look()
             if failure and failure != said:
                 self._failed(failure)
-            said, failures = failure, failures + 1 if failure else 0
+            # A place that is not there yet is looked at as often as any other: nothing is wrong with it.
+            said, failures = failure, failures + 1 if failure and not self._absent else 0
             wait = self._interval
             if failures:
                 wait = max(self._interval, min(self._interval * 2 ** min(failures, 30), MAX_FAILURE_SECONDS))
@@ -99,10 +101,11 @@ class Watcher:
 
     def look(self) -> str:
         """Looks once. Returns why that was not possible, in words; empty when it was."""
-        place = shown_host(self._place.storage.url)
+        place, self._absent = shown_host(self._place.storage.url), False
         try:
             sights = self._place.look()
         except FileNotFoundError:
+            self._absent = True
             return f"{place}: nothing there yet; a version is a folder with a number for a name"
         except ServingError as error:
             return error.message
