@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from functions.config import Settings, load_settings
 from functions.flags import UsageError
-from functions.serving import serve_process
+from functions.serving import Beside, serve_process
 from loader.gpu import has_gpu
 from loader.status import ServingError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from functions.crew_board import Berth
     from functions.server import Server
-    from functions.serving import Beside
 
 USAGE = """\
 zeroserve: serves TensorFlow SavedModels as functions that scale to zero
@@ -150,7 +149,7 @@ def _work(
     settings: Settings,
     sockets: Sequence[socket.socket],
     tls: "ssl.SSLContext | None",
-    beside: "Callable[[Server], Beside] | None",
+    beside: Callable[["Server"], Beside] | None,
     berth: "Berth",
 ) -> int:
     """What one worker of several does."""
@@ -177,7 +176,7 @@ def _tls(settings: Settings) -> "ssl.SSLContext | None":
     return read_tls(settings.ssl_config_file)
 
 
-def _beside(settings: Settings) -> "Callable[[Server], Beside] | None":
+def _beside(settings: Settings) -> Callable[["Server"], Beside] | None:
     """What `--watch` runs beside the server: no server without it knows of events."""
     if not settings.watch:
         return None
