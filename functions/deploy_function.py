@@ -11,15 +11,17 @@ from events.clients import Clients
 from events.declared import Declared
 from events.door import Door
 from events.follower import Follower
+from events.gate_bench import Bench
 from events.landing import Landing
 from events.looks import Looks
 from events.model_configs import ModelConfigs
 from events.oidc import Issuer, Oidc
-from events.rollout_hook import AtOnce
+from events.rollout_event import RolloutEvents
 from events.sender import Senders, parse_secrets
 from events.stores import Stores
-from functions.config import cluster_environment
+from functions.config import cluster_environment, sink_environment
 from functions.deployer_settings import DeployerSettings, words
+from functions.gated_rollout import gated_rollout
 from knative import kubeconfig
 from knative.client import Client
 from knative.kubeconfig import Access
@@ -60,7 +62,7 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
 
     Raises:
         DeployError: there is no cluster.
-        ValueError, OSError: the secrets cannot be read.
+        ValueError, OSError: the secrets cannot be read, or the sink of rollout events is no URL.
     """
     environment = cluster_environment()
 
@@ -69,7 +71,11 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
 
     namespace = settings.namespace or access().namespace
     clients = Clients(lambda: Client(access()))
-    landing = Landing(clients, namespace, Stores(settings.storage_driver), AtOnce())
+    bench = Bench()
+    sink = settings.rollout_sink or sink_environment().get("K_SINK", "")
+    tell = RolloutEvents(sink, namespace) if sink else None
+    rollout = gated_rollout(settings, clients, bench)
+    landing = Landing(clients, namespace, Stores(settings.storage_driver), rollout, emit=tell or _nobody)
     follower = Follower(landing, settings.look_threads)
     declared: Looks[tuple[Declared, ...]] = Looks(lambda _: landing.declared(), 1)
     door = Door(
@@ -80,7 +86,12 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
         sns_topics=words(settings.sns_topics),
         open_url=_fetch,
     )
-    return DeployFunction(door, namespace, (declared.close, follower.close))
+    ends = (declared.close, follower.close, bench.close, *([tell.close] if tell else []))
+    return DeployFunction(door, namespace, ends)
+
+
+def _nobody(kind: str, service: str, data: Mapping[str, Any]) -> None:
+    """Without a sink nobody is told."""
 
 
 def _senders(settings: DeployerSettings, clients: Clients, namespace: str) -> Senders:

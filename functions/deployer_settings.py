@@ -9,6 +9,7 @@ from loader.storage import DRIVERS
 LISTEN = "Port"
 CLUSTER = "Cluster"
 SENDERS = "Who may send events"
+ROLLOUTS = "Rollouts"
 WORK = "Work"
 
 
@@ -60,6 +61,20 @@ class DeployerSettings:
         "", SENDERS, "ARNs, separated by commas, of the Amazon SNS topics whose subscriptions are confirmed."
     )
 
+    peer_url: str = flag(
+        "http://{tag}-{service}.{namespace}.svc.cluster.local",
+        ROLLOUTS,
+        "Where gates reach a revision, by its tag: {tag}, {service} and {namespace} are filled in.",
+    )
+    peer_gateway: str = flag(
+        "",
+        ROLLOUTS,
+        "host:port of a proxy that every revision is reached through, told by the Host header; empty asks DNS.",
+    )
+    rollout_sink: str = flag(
+        "", ROLLOUTS, "URL that events about rollouts go to; empty means K_SINK, and without that nowhere."
+    )
+
     storage_driver: str = flag(
         "auto", WORK, "Client that reads s3, gs and abfs; see the flag of zeroserve serve.", choices=DRIVERS
     )
@@ -80,6 +95,12 @@ class DeployerSettings:
             )
         if any(not issuer.startswith("https://") for issuer in words(self.event_issuers)):
             raise UsageError(f"--event_issuers={self.event_issuers}: wanted https URLs separated by commas")
+        try:
+            self.peer_url.format(tag="v1", service="m", namespace="n")
+        except (KeyError, IndexError, ValueError):
+            raise UsageError(
+                f"--peer_url={self.peer_url}: wanted a URL with {{tag}}, {{service}} and {{namespace}} in it"
+            ) from None
         if self.port > 65_535 or (self.port == 0 and not self.port_file):
             raise UsageError(f"--port={self.port}: wanted 1 to 65535, or 0 with --port_file")
 

@@ -29,6 +29,9 @@ from knative.traffic import Traffic, shares
 IMAGE = os.environ.get("ZEROSERVE_E2E_LANDING_IMAGE", "dev.local/demo:1")
 """Answers every GET on $PORT: how models are loaded is other tests' business."""
 
+HOST = os.environ.get("ZEROSERVE_E2E_HOST", "10.95.0.1")
+"""This machine, as pods see it."""
+
 SECRET = "a secret of the tests"
 SECONDS = 60.0
 
@@ -41,17 +44,17 @@ class Deployer:
     port: int
     log: Path
 
-    def send(self, event_type: str, data: Mapping[str, Any], seconds: float = 40) -> tuple[int, str]:
+    def send(self, event_type: str, data: Mapping[str, Any], token: str = SECRET) -> tuple[int, str]:
         """Status and text of the answer to one event; 0 where the function is gone."""
         headers = {
-            "Authorization": f"Bearer {SECRET}",
+            "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
             "ce-specversion": "1.0",
             "ce-id": secrets.token_hex(4),
             "ce-source": "//tests",
             "ce-type": event_type,
         }
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
         try:
             connection.request("POST", "/", json.dumps(data), headers)
             answer = connection.getresponse()
@@ -60,6 +63,10 @@ class Deployer:
             return 0, ""
         finally:
             connection.close()
+
+    def answered(self, status: int) -> bool:
+        """Whether it has answered an event so."""
+        return f"answered {status}" in self.log.read_text()
 
     def created(self, path: Path | str) -> tuple[int, str]:
         """Sends the event of a file that was written."""
@@ -76,13 +83,19 @@ class Deployer:
 
 
 @contextlib.contextmanager
-def deployer(folder: Path, namespace: str, **environ: str) -> Iterator[Deployer]:
-    """A deploy function for the services of a namespace."""
+def deployer(folder: Path, namespace: str, senders: str = "", **environ: str) -> Iterator[Deployer]:
+    """A deploy function for the services of a namespace.
+
+    Args:
+        senders: a flag that says who may send; empty means who has the secret.
+    """
     secret, port = folder / "secret", folder / f"port-{secrets.token_hex(4)}"
     secret.write_text(SECRET)
     log = port.with_suffix(".log")
-    command = [Path(sys.executable).with_name("zeroserve"), "deployer", "--host=127.0.0.1", "--port=0"]
-    command += [f"--namespace={namespace}", f"--port_file={port}", f"--event_secret_file={secret}"]
+    # A Trigger reaches it from a pod, where it is anonymous.
+    command = [Path(sys.executable).with_name("zeroserve"), "deployer", "--host=0.0.0.0", "--port=0"]
+    command += ["--log_level=debug", f"--namespace={namespace}", f"--port_file={port}"]
+    command += [senders or f"--event_secret_file={secret}"]
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=os.environ | environ)
     try:
@@ -116,6 +129,8 @@ class Cluster:
         deployment = Deployment(
             name, str(url), image, namespace=self.namespace, cpu="10m", environment=dict(environment or {})
         )
+        if image == IMAGE:
+            more.setdefault("gates", {"signatures": "ignore"})  # it has none
         declaration = Declaration(deployment, rollout=parse_policy(rollout), **more)
         self.declared[name] = declaration
         manifest = config_map(name, self.namespace, {DECLARATION_KEY: declaration_text(declaration)})
@@ -171,6 +186,19 @@ class Cluster:
 
         eventually(written)
 
+    def broker(self, subscriber: str) -> str:
+        """Address of a new Broker that sends all its events to a URL, and again what is answered 5xx."""
+        path = f"/apis/eventing.knative.dev/v1/namespaces/{self.namespace}"
+        delivery = {"retry": 20, "backoffPolicy": "linear", "backoffDelay": "PT0.2S"}
+        trigger = {"broker": "b", "subscriber": {"uri": subscriber}, "delivery": delivery}
+        made = {"brokers": ("Broker", {}), "triggers": ("Trigger", trigger)}
+        for plural, (kind, spec) in made.items():
+            body = {"apiVersion": "eventing.knative.dev/v1", "kind": kind, "metadata": {"name": "b"}, "spec": spec}
+            self.client.json("POST", f"{path}/{plural}", None, body)
+        for plural in made:
+            eventually(lambda plural=plural: condition(self.client.json("GET", f"{path}/{plural}/b"))[0] == "True")
+        return f"{os.environ['KNATIVE_BROKER']}/{self.namespace}/b"
+
     def note(self, name: str) -> str:
         """What landing says is wrong."""
         found: str = self.service(name)["metadata"]["annotations"].get("zeroserve.dev/landing", "")
@@ -192,6 +220,24 @@ def cluster() -> Iterator[Cluster]:
     finally:
         client.json("DELETE", f"/api/v1/namespaces/{name}")
         client.close()
+
+
+def post(address: str, event_type: str, data: Mapping[str, Any]) -> int:
+    """Sends an event to a broker; the status of its answer."""
+    host, _, path = address.partition("/")
+    headers = {
+        "Content-Type": "application/json",
+        "ce-specversion": "1.0",
+        "ce-id": secrets.token_hex(4),
+        "ce-source": "//tests",
+        "ce-type": event_type,
+    }
+    connection = http.client.HTTPConnection(host, timeout=40)
+    try:
+        connection.request("POST", f"/{path}", json.dumps(data), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def upload(model: Path, version: Path, sent: Callable[[Path], object], order: random.Random) -> None:

@@ -1,0 +1,37 @@
+"""The rollout of the deploy function, put together: gates over the cluster's network and storage, metrics of pods."""
+
+from urllib.parse import urlsplit
+
+from events.clients import Clients
+from events.gate_bench import Bench
+from events.gate_http import Peer
+from events.gate_rollout import Gated
+from events.health_counts import Pods
+from events.health_pods import read_pods, restarts
+from events.replay_gate import ReplayGate
+from events.signature_gate import SignatureGate
+from functions.deployer_settings import DeployerSettings
+from loader.storage import read_object
+
+
+def gated_rollout(settings: DeployerSettings, clients: Clients, bench: Bench) -> Gated:
+    """Puts it together; nothing is contacted."""
+
+    def address(namespace: str, service: str, tag: str) -> Peer:
+        url = settings.peer_url.format(tag=tag, service=service, namespace=namespace)
+        if not settings.peer_gateway:
+            return Peer(url)
+        return Peer(f"http://{settings.peer_gateway}", {"host": urlsplit(url).netloc})
+
+    def pods(namespace: str, revision: str, model: str) -> Pods:
+        with clients.use() as client:
+            return read_pods(client, namespace, revision, model)
+
+    def restarted(namespace: str, revision: str) -> int:
+        with clients.use() as client:
+            return restarts(client, namespace, revision)
+
+    def read(base: str, place: str, limit: int) -> bytes:
+        return read_object(f"{base}/{place}", limit, settings.storage_driver)
+
+    return Gated([SignatureGate(), ReplayGate(read)], bench, address, pods=pods, restarts=restarted)
