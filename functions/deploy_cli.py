@@ -20,13 +20,14 @@ from functions.deploy_settings import batching_environment, checked_environment,
 from functions.rollout_follow import follow
 from knative.client import Client
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_of, declaration_text
-from knative.deployer import Deployer, Making, Reading
+from knative.deployer import Deployer, Making
 from knative.error import DeployError
 from knative.kn import kn_commands
 from knative.names import service_of_model, version_tag
 from knative.observation import service_status
 from knative.policy import Keep, Policy, Split, Steps, parse_policy
 from knative.progression import begin, note
+from knative.reading import Reading
 from knative.rollout import Observed, SetTraffic, Wanted, deployed, foreign, is_known, plan
 from knative.routes import routes_text
 from knative.service import ROUTES_FILE, Version, manifest, revision
@@ -147,10 +148,11 @@ def _deploy_one(client: Client, namespace: str, asked: argparse.Namespace) -> in
         return 0
     if not steps:
         progress("nothing to do")
+    deployer.check(Making(wanted, versions), before, steps)
     wanted = deployer.declare(asked.name, lambda now: _declaration(asked, namespace, now))
     now = deployer.carry_out(
         asked.name,
-        lambda reading: _wish(asked, wanted, versions, reading.observed),
+        lambda reading, newest: _wish(asked, newest or wanted, versions, reading.observed),
         Making(wanted, versions, wanted.deployment.progress_seconds),
         wait=not asked.no_wait,
         notes=_notes,

@@ -7,7 +7,7 @@ from functions.cluster_access import progress
 from knative.client import ConflictError
 from knative.condition import condition, is_ready
 from knative.declaration import Declaration
-from knative.deployer import Deployer, Reading
+from knative.deployer import Deployer
 from knative.names import version_of
 from knative.progression import (
     Health,
@@ -20,6 +20,7 @@ from knative.progression import (
     noted,
     policy_of,
 )
+from knative.reading import Reading
 from knative.rollout import Wanted, aspired_traffic, deployed
 from knative.service import traffic_patch
 

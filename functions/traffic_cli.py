@@ -93,7 +93,7 @@ def _retarget(asked: argparse.Namespace, choose: Choose) -> int:
             progress("nothing to do")
         now = deployer.carry_out(
             asked.name,
-            lambda reading: _wish(asked, reading.observed, choose),
+            lambda reading, _: _wish(asked, reading.observed, choose),
             Making(declaration_of(before.config)),
         )
         if now.resource is None:

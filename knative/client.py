@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from knative import keys
 from knative.error import DeployError
 from knative.kubeconfig import Access
+from knative.refusal import remedy
 
 SERVING = "/apis/serving.knative.dev/v1"
 CORE = "/api/v1"
@@ -24,6 +25,9 @@ ATTEMPTS = 4
 
 MAX_ANSWER_BYTES = 64 << 20
 """Of one answer."""
+
+ACCEPT = "application/json, application/jwk-set+json"
+"""What we read; the keys that tokens are checked with have a media type of their own."""
 
 _AGAIN = frozenset({429, 502, 503, 504})
 
@@ -92,6 +96,19 @@ class Client:
         path = _path(SERVING, manifest["metadata"]["namespace"], "services", manifest["metadata"]["name"])
         return self._applied(path, _of_version(manifest, resource_version), keys.FIELD_MANAGER)
 
+    def check(self, manifest: Mapping[str, Any], *, resource_version: str = "") -> None:
+        """Asks whether the cluster would take a Service, and changes nothing.
+
+        Args:
+            resource_version: as for `apply`.
+
+        Raises:
+            ConflictError: it is another one now.
+            ApiError: it would not.
+        """
+        path = _path(SERVING, manifest["metadata"]["namespace"], "services", manifest["metadata"]["name"])
+        self._applied(path, _of_version(manifest, resource_version), keys.FIELD_MANAGER, dry_run=True)
+
     def patch(self, namespace: str, name: str, patch: Mapping[str, Any], *, resource_version: str) -> dict[str, Any]:
         """A merge patch of the Service as it is in `resource_version`.
 
@@ -134,8 +151,10 @@ class Client:
         """Deletes a Revision with its pods."""
         self.json("DELETE", _path(SERVING, namespace, "revisions", name))
 
-    def _applied(self, path: str, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
-        query = {"fieldManager": manager, "force": "true"}
+    def _applied(
+        self, path: str, manifest: Mapping[str, Any], manager: str, *, dry_run: bool = False
+    ) -> dict[str, Any]:
+        query = {"fieldManager": manager, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
         # The body is JSON, which is YAML too, and only the latter has a media type of its own here.
         return self.json("PATCH", path, query, manifest, "application/apply-patch+yaml")
 
@@ -166,7 +185,7 @@ class Client:
             DeployError: there is no answer.
         """
         content = None if body is None else json.dumps(body).encode()
-        headers = {"Accept": "application/json"} | ({"Content-Type": media_type} if content else {})
+        headers = {"Accept": ACCEPT} | ({"Content-Type": media_type} if content else {})
         target = f"{path}?{urlencode(query)}" if query else path
         status, answer = self._send(method, target, content, headers, ATTEMPTS)
         try:
@@ -175,7 +194,8 @@ class Client:
             found = {"message": answer[:500].decode(errors="replace")}
         if not 200 <= status < 300:
             kind = ConflictError if status == http.HTTPStatus.CONFLICT else ApiError
-            raise kind(status, f"{method} {path}: {status} {found.get('message', '')}".rstrip())
+            message = f"{method} {path}: {status} {found.get('message', '')}".rstrip()
+            raise kind(status, f"{message}: {helps}" if (helps := remedy(message)) else message)
         return found
 
     def _found(self, path: str) -> dict[str, Any] | None:

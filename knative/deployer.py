@@ -4,6 +4,7 @@ After each step everything is read and planned anew, and each write holds only i
 two that deploy at once neither loses what the other did.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,14 +14,14 @@ from knative.client import Client, ConflictError
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_of, declaration_text
 from knative.error import DeployError
 from knative.names import config_map_name
-from knative.observation import observed, traffic_owner
+from knative.observation import traffic_owner
 from knative.policy import Keep, Split
 from knative.readiness import NotReadyError, Progress, Readiness
+from knative.reading import Reading, read
 from knative.rollout import (
     AwaitReady,
     CreateRevision,
     DeleteRevision,
-    Observed,
     SetTraffic,
     Step,
     Wanted,
@@ -36,29 +37,6 @@ ROUNDS = 200
 
 RACES = 8
 """How often a change of a declaration is tried again because somebody else changed it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A service as it was read at one moment.
-
-    Attributes:
-        resource: Knative's Service; None where there is none.
-        revisions: its Revisions.
-        observed: the same for plans.
-        config: its ConfigMap; None where there is none.
-    """
-
-    resource: Mapping[str, Any] | None
-    revisions: Sequence[Mapping[str, Any]]
-    observed: Observed
-    config: Mapping[str, Any] | None
-
-    @property
-    def version(self) -> str:
-        """The Service's resourceVersion; empty where there is none."""
-        found: str = (self.resource or {}).get("metadata", {}).get("resourceVersion", "")
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +70,7 @@ class Deployer:
 
     def read(self, name: str) -> Reading:
         """A service as it is now."""
-        resource = self._client.service(self._namespace, name)
-        revisions = self._client.revisions(self._namespace, name) if resource else ()
-        config = self._client.config_map(self._namespace, config_map_name(name))
-        return Reading(resource, revisions, observed(resource, revisions), config)
+        return read(self._client, self._namespace, name)
 
     def existing(self, name: str) -> Reading:
         """A service as it is now.
@@ -136,10 +111,24 @@ class Deployer:
                 return after
         raise AssertionError("the last race returns or raises")
 
+    def check(self, making: Making, now: Reading, steps: Sequence[Step]) -> None:
+        """Asks the cluster whether it takes the first revision that is to be made: a wish it refuses is not kept.
+
+        Raises:
+            DeployError: it does not, and why.
+        """
+        for step in steps:
+            if isinstance(step, CreateRevision) and making.declaration is not None:
+                version = making.versions[step.version]
+                body = manifest(making.declaration.deployment, version, step.traffic)
+                with contextlib.suppress(ConflictError):  # then it is seen when it is done
+                    self._client.check(body, resource_version=now.version)
+                return
+
     def carry_out(
         self,
         name: str,
-        wish: Callable[[Reading], Wanted],
+        wish: Callable[[Reading, Declaration | None], Wanted],
         making: Making,
         *,
         wait: bool = True,
@@ -149,8 +138,9 @@ class Deployer:
 
         Args:
             name: of the service.
-            wish: what is wanted, given what is there; asked anew after each step.
-            making: what revisions are made from.
+            wish: what is wanted, given what is there and what is declared by now; asked anew after each step, so that
+                of two who declare at once both are obeyed.
+            making: what revisions are made from; its declaration counts where none is kept.
             wait: whether to stay until the traffic is set; else only the revisions are asked for.
             notes: annotations of the Service that are written together with the traffic.
 
@@ -163,7 +153,8 @@ class Deployer:
         for _ in range(ROUNDS):
             now = self.read(name)
             begun = self._same_service(name, now, begun)
-            wanted = without(wish(now), failed)
+            making = replace(making, declaration=declaration_of(now.config) or making.declaration)
+            wanted = without(wish(now, making.declaration), failed)
             step = self._next(now, wanted, failed, wait=wait)
             if step is None:
                 break
@@ -173,7 +164,7 @@ class Deployer:
                 continue  # the cluster's own controllers write too: all is read and planned anew
             except NotReadyError as error:
                 failed[error.revision] = error
-                self._progress(str(error))
+                self._progress(f"{error.revision} is left out, and traffic with it")
         else:
             raise DeployError(f"service {name} is changed again and again by somebody else: try later")
         self.write_routes(name, now.observed.traffic, making.declaration)

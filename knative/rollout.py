@@ -217,9 +217,9 @@ def earlier(service: str, observed: Observed) -> str:
 
 
 def _previous(observed: Observed, wanted: Wanted, traffic: Traffic) -> str:
-    """Who had all traffic before. After a way back it stays: going back twice must not lead forward again."""
+    """Who had all traffic before and was ready. A way back leaves it: going back twice must not lead forward again."""
     before, after = shares(observed.traffic), shares(traffic)
-    whole = next((name for name, share in before.items() if share == WHOLE), "")
+    whole = next((name for name, share in before.items() if share == WHOLE and observed.revisions.get(name)), "")
     if isinstance(wanted.policy, Pin) or not whole or after.get(whole) == WHOLE:
         return observed.previous
     return whole
