@@ -31,6 +31,7 @@ from events.json_value import parse
 from events.looks import BusyError, Looks
 from events.model_configs import ModelConfigs
 from events.object_event import ObjectEvent, look_at
+from events.oidc import IssuerError
 from events.outcome import Outcome, State
 from events.sender import SenderError, Senders
 from knative.client import ApiError
@@ -114,11 +115,13 @@ class Door:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await asyncio.to_thread(self._senders.check, headers)
-                return await self._answer(headers, await read(MAX_EVENT_BYTES))
+                answer = await self._answer(headers, await read(MAX_EVENT_BYTES))
         except Exception as error:  # noqa: BLE001  one table says what becomes of each
-            return _of_error(error)
+            answer = _of_error(error)
         finally:
             self._requests -= 1
+        _log.debug("%s: answered %d %s", headers.get("ce-type", "a webhook"), answer.status, answer.text)
+        return answer
 
     async def _answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
         if is_cloud_event(headers):
@@ -214,7 +217,7 @@ def _of_error(error: Exception) -> Answer:
         case ApiError(status=status) if 400 <= status < 500 and status not in _PASSES:
             _log.error("%s", error)
             return refused(500, str(error))
-        case BusyError() | DeployError():
+        case BusyError() | DeployError() | IssuerError():
             return again(str(error), BUSY_SECONDS)
     _log.error("an event failed", exc_info=error)
     return refused(500, "internal error; the log of the deploy function says more")

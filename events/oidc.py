@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from knative.error import DeployError
+
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures with a public key only: a token that is signed with a shared key, or not at all, is never taken."""
 
@@ -33,13 +35,17 @@ class TokenError(Exception):
     """Why a token is not taken, in one line."""
 
 
+class IssuerError(Exception):
+    """An issuer cannot be asked for its keys now: nothing is known about its tokens, and later it may be."""
+
+
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """Who signs.
 
     Attributes:
         name: what tokens call it (`iss`).
-        keys: fetches its JSON Web Key Set; raises OSError or ValueError where that fails.
+        keys: fetches its JSON Web Key Set; raises OSError, ValueError or DeployError where that fails.
     """
 
     name: str
@@ -68,6 +74,7 @@ class Oidc:
 
         Raises:
             TokenError: it is not taken.
+            IssuerError: its issuer cannot be asked now.
         """
         from joserfc import jwt  # noqa: PLC0415  only who checks tokens pays for cryptography
         from joserfc.errors import InvalidKeyIdError, JoseError  # noqa: PLC0415
@@ -102,8 +109,8 @@ class Oidc:
             if not self._known:
                 try:
                     self._known = {issuer.name: issuer for issuer in self._issuers()}
-                except (OSError, ValueError) as error:
-                    raise TokenError(f"its issuer cannot be asked: {error}") from None
+                except (OSError, ValueError, DeployError) as error:
+                    raise IssuerError(f"the issuers of tokens cannot be asked: {error}") from None
             found = self._known.get(name) if isinstance(name, str) else None
         if found is None:
             raise TokenError(f"issuer {name!r:.200} is not one that is trusted")
@@ -120,8 +127,8 @@ class Oidc:
                 return keys, fresh or age < REFRESH_SECONDS
             try:
                 keys = KeySet.import_key_set(dict(issuer.keys()))  # type: ignore[arg-type]  # checked by the import
-            except (OSError, ValueError) as error:
-                raise TokenError(f"the keys of {issuer.name} cannot be had: {error}") from None
+            except (OSError, ValueError, DeployError) as error:
+                raise IssuerError(f"the keys of {issuer.name} cannot be had: {error}") from None
             self._keys[issuer.name] = time.monotonic(), keys
             return keys, True
 

@@ -54,6 +54,7 @@ class Senders:
 
         Raises:
             SenderError: it may not.
+            IssuerError: nobody can say now.
         """
         if self._anonymous:
             return

@@ -29,6 +29,9 @@ MAX_ANSWER_BYTES = 64 << 20
 ACCEPT = "application/json, application/jwk-set+json"
 """What we read; the keys that tokens are checked with have a media type of their own."""
 
+ACCEPT = "application/json, application/jwk-set+json"
+"""What we read; the keys that tokens are checked with have a media type of their own."""
+
 _AGAIN = frozenset({429, 502, 503, 504})
 
 

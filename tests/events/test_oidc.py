@@ -8,7 +8,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 
-from events.oidc import Issuer, Oidc, TokenError
+from events.oidc import Issuer, IssuerError, Oidc, TokenError
 from events.sender import SenderError, Senders
 
 ISSUER = "https://kubernetes.default.svc"
@@ -127,7 +127,7 @@ def test_an_issuer_that_does_not_answer_is_said_and_asked_again():
         return answer
 
     checks = oidc(keys)
-    with pytest.raises(TokenError, match="cannot be had: down"):
+    with pytest.raises(IssuerError, match="cannot be had: down"):
         checks.check(token())
     assert checks.check(token()) == SUBJECT
 
