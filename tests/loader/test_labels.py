@@ -1,11 +1,11 @@
 """Labels move only to versions that answer, all of them together or none."""
 
 import pytest
-from counted import Shelf, answers, aspire, stored
 
 from loader.labels import check_labels
 from loader.servable import ModelSpec
 from loader.status import Code, ServingError
+from tests.loader.counted import Shelf, answers, aspire, stored
 
 
 def assign(wanted: dict[str, int], *, current: dict[str, int], available: set[int], allow: bool) -> None:

@@ -5,13 +5,13 @@ import threading
 from dataclasses import replace
 
 import pytest
-from counted import PATIENCE, QUICK, Shelf, answers, aspire, states, stored, until
 
 from loader.lifecycle import LoadOptions
 from loader.model_versions import MAX_ENDED_VERSIONS
 from loader.servable import ModelSpec, State
 from loader.status import Code, ServingError
 from loader.transition import Transition
+from tests.loader.counted import PATIENCE, QUICK, Shelf, answers, aspire, states, stored, until
 
 LATEST = ModelSpec("m")
 

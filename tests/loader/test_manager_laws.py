@@ -2,7 +2,6 @@
 
 import contextlib
 
-from counted import PATIENCE, QUICK, Shelf, states, stored, until
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -11,6 +10,7 @@ from loader.servable import ModelSpec, State
 from loader.servable_handle import ServableHandle
 from loader.status import ServingError
 from loader.transition import Transition
+from tests.loader.counted import PATIENCE, QUICK, Shelf, states, stored, until
 
 NUMBERS = st.integers(1, 4)
 SLOTS = st.integers(0, 2)

@@ -9,7 +9,6 @@ from typing import Self
 
 import numpy as np
 import pytest
-from counted import PATIENCE, QUICK, CountedSession, Direct, Shelf, answers, aspire, states, stored, until
 
 from loader import saved_model
 from loader.completeness import missing
@@ -21,6 +20,7 @@ from loader.servable_handle import Holders
 from loader.session import SessionOptions
 from loader.source import SourceOptions, StorageSource
 from loader.storage import open_storage
+from tests.loader.counted import PATIENCE, QUICK, CountedSession, Direct, Shelf, answers, aspire, states, stored, until
 
 LATEST = ModelSpec("m")
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from counted import PATIENCE, Shelf, answers, states, until
 
 from loader.completeness import missing
 from loader.config_file import ConfigFile
@@ -16,6 +15,7 @@ from loader.servable import ModelSpec, State
 from loader.source import SourceOptions, StorageSource
 from loader.status import Code, ServingError
 from loader.storage import open_storage
+from tests.loader.counted import PATIENCE, Shelf, answers, states, until
 
 LATEST = ModelSpec("m")
 
