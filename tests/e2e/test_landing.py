@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from events.own_event import REMOVED
+from events.own_event import CREATED, REMOVED
 from knative.traffic import TrafficTarget
-from tests.e2e.deployers import Cluster, Deployer, cluster, deployer, eventually, upload
+from tests.e2e.deployers import HOST, Cluster, Deployer, cluster, deployer, eventually, post, upload
 from tests.functions.served import GOLDEN_MODELS
 
 pytestmark = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is not set")
@@ -136,6 +136,43 @@ def test_traffic_that_somebody_else_set_stays(place, function, tmp_path):
     land(function, tmp_path / "m", 3)
     eventually(lambda: "v3" in place.tags("m"))
     assert place.shares("m") == {1: 70, 2: 30}
+
+
+def test_a_service_accounts_token_for_this_door_is_taken_and_no_other(place, tmp_path):
+    def token(audience: str) -> str:
+        path = f"/api/v1/namespaces/{place.namespace}/serviceaccounts/default/token"
+        asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [audience]}}
+        found: str = place.client.json("POST", path, None, asked)["status"]["token"]
+        return found
+
+    place.declare("m", tmp_path / "m")
+    shutil.copytree(MODEL, tmp_path / "m" / "1")
+    data = {"url": str(tmp_path / "m" / "1")}
+    with deployer(tmp_path, place.namespace, "--event_audience=deploy-door") as function:
+        assert function.send(CREATED, data, token("deploy-door"))[0] == 202
+        assert function.send(CREATED, data, token("another-door"))[0] == 403
+        assert function.send(CREATED, data)[0] == 403
+    with deployer(tmp_path, place.namespace, "--event_audience=deploy-door", SERVING_EVENT_SUBJECTS="x") as function:
+        status, text = function.send(CREATED, data, token("deploy-door"))
+        assert (status, "is not among those that may" in text) == (403, True)
+
+
+def test_a_broker_sends_an_event_again_until_its_version_is_complete(place, tmp_path):
+    place.declare("m", tmp_path / "m")
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    shutil.copy(MODEL / "saved_model.pb", tmp_path / "m" / "1")
+    with deployer(tmp_path, place.namespace, "--anonymous_events") as function:
+        broker = place.broker(f"http://{HOST}:{function.port}/")
+        data = {"url": str(tmp_path / "m" / "1" / "saved_model.pb")}
+        with ThreadPoolExecutor(1) as pool:
+            # An in-memory broker answers when all is delivered; one that was made a moment ago may not know itself yet.
+            sent = pool.submit(eventually, lambda: post(broker, CREATED, data) == 202)
+            eventually(lambda: function.answered(503))
+            # The events of the other files are lost.
+            shutil.copytree(MODEL, tmp_path / "m" / "1", dirs_exist_ok=True)
+            eventually(lambda: place.shares("m") == {1: 100})
+            sent.result()
+        assert len(place.revisions("m")) == 1
 
 
 def test_many_uploads_two_functions_one_killed_and_lost_events_end_in_one_revision_each(place, tmp_path):
