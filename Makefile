@@ -6,16 +6,30 @@ PYTEST_WORKERS ?= 2
 UV = $(shell $(PYTHON) tools/bootstrap.py)
 BIN := .venv/bin
 
-.PHONY: help demo test fuzz check format proto bench train-demo clean
+.PHONY: help demo test e2e image fuzz check format proto bench train-demo clean
 
 help:            ## what can be made
-	@sed -n 's/^\([a-z-]*\): .*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\): .*## \(.*\)/make \1\t\2/p' Makefile
 
 demo: .venv/.run ## serve the bundled model of handwritten digits
 	@$(BIN)/zeroserve serve
 
 test: .venv/.dev ## all tests, on real servers
 	PATH="$$(dirname "$(UV)"):$$PATH" $(BIN)/pytest -n $(PYTEST_WORKERS)
+
+E2E := KUBECONFIG KNATIVE_INGRESS KNATIVE_DOMAIN ZEROSERVE_E2E_IMAGE ZEROSERVE_E2E_DEPLOY_IMAGE
+e2e: .venv/.dev  ## tests on a real cluster with Knative: tests/e2e/place.py says which
+	@for name in $(E2E); do eval "value=\$${$$name:-}"; test -n "$$value" || { \
+	  echo "make e2e needs a cluster with Knative, kn and kubectl, and these variables: $(E2E) ($$name is not set)"; exit 1; }; done
+	$(BIN)/pytest tests/e2e
+
+IMAGE ?= zeroserve
+TAG ?= dev
+BUILDER ?= docker
+TENSORFLOW ?= cpu
+image:           ## the two images: IMAGE, TAG, BUILDER=docker|podman|buildah, TENSORFLOW=cpu|gpu
+	$(BUILDER) build --target predict --build-arg TENSORFLOW=$(TENSORFLOW) --tag $(IMAGE):$(TAG) .
+	$(BUILDER) build --target deploy --tag $(IMAGE)-deploy:$(TAG) .
 
 fuzz: .venv/.dev ## look for inputs that break a decoder: SECONDS for each of TARGETS (all)
 	$(UV) run --locked --with atheris python -m tests.fuzz.guided $(or $(SECONDS),30) $(TARGETS)
