@@ -73,6 +73,7 @@ class CrewMember:
                 "reload": self._reload,
                 "wait": self._wait,
                 "counts": self._counts,
+                "look": lambda _: self._source.poll_soon(),
             }
         )
         with self._alone():  # a reload that is under way reaches this worker either by the question or by the answer
@@ -84,6 +85,11 @@ class CrewMember:
     def ready_here(self) -> bool:
         """Whether this worker is ready, whatever the others are."""
         return self._manager.ready_here
+
+    def look_everywhere(self) -> None:
+        """Makes all workers look at storage at once. Blocks for `ANSWER_SECONDS` at most."""
+        self._source.poll_soon()
+        self._mail.ask_others("look", None, ANSWER_SECONDS)
 
     def close(self) -> None:
         """Tells and answers no more; leaves the counts."""

@@ -163,6 +163,13 @@ class Models:
                 self._config_file.skip()
             self._config_file.watch(self._settings.model_config_file_poll_wait_seconds)
 
+    def look_now(self) -> None:
+        """Looks at storage, in all workers, without waiting for the poll. May block."""
+        if self._member is None:
+            self.source.poll_soon()
+        else:
+            self._member.look_everywhere()
+
     def missing(self) -> list[str]:
         """What the server still waits for before it is ready, in words."""
         missing = self._missing_here()

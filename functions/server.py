@@ -85,9 +85,9 @@ class Server:
         self._readiness.drain()
 
     def look_now(self) -> None:
-        """Looks at storage without waiting for the poll: something is known to have changed."""
+        """Looks at storage, in all workers, without waiting for the poll: something is known to have changed."""
         if self._models is not None:
-            self._models.source.poll_soon()
+            self._models.look_now()
 
     def base_paths(self) -> list[str]:
         """Where the versions of the models lie that are configured now; empty while there are none yet."""

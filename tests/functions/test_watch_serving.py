@@ -231,6 +231,18 @@ def test_a_file_without_a_good_secret_ends_the_start(tmp_path: Path, golden: Pat
             assert wanted in server.log.read_text()
 
 
+def test_an_event_that_reaches_one_worker_makes_all_look(
+    tmp_path: Path, golden: Path, secret: str, s3: S3Server
+) -> None:
+    s3.put_tree(golden / "half_plus_two" / "1", "three/1")
+    flags = (*FLAGS, "--model_base_path=s3://models/three", secret, "--workers=2")
+    with Command(tmp_path, *flags, environ=s3.environ) as server:
+        server.until_ready()
+        s3.put_tree(golden / "half_plus_two" / "1", "three/2")
+        assert post(server, event("s3://models/three/2")).status_code == 204
+        server.until(lambda: available(server) == [2])  # which means: in all workers
+
+
 def test_each_of_several_workers_watches(tmp_path: Path, golden: Path) -> None:
     models = tmp_path / "models"
     shutil.copytree(golden / "half_plus_two" / "1", models / "1")
