@@ -99,7 +99,6 @@ class Landing:
                 except ConflictError:
                     if race == RACES:
                         raise
-                    # Knative writes the status of the same object, most of all while a revision comes up.
                     time.sleep(RACE_SECONDS * race * (0.5 + random.random()))  # noqa: S311  no secret
         raise AssertionError("the last race returns or raises")
 
@@ -161,7 +160,7 @@ class _Step:
 
         One at a time: the Service has one template, and a second one would replace it before a revision is made of it.
         """
-        template = self._template()
+        template = self._observed.template
         if template in names.values() and template not in self._observed.revisions:
             return ""
         missing = [version for version in sorted(names) if names[version] not in self._observed.revisions]
@@ -181,7 +180,7 @@ class _Step:
             traffic = (TrafficTarget(name, WHOLE),)
         ours = self._resource is None or not self._observed.changed_by_others
         body = manifest(declaration.deployment, one, traffic, ours=ours)
-        self._client.apply(body, resource_version=self._read_version())
+        self._write(lambda version: self._client.apply(body, resource_version=version))
         _log.info("%s: revision %s is created for version %d", self._name, name, version)
         self._landing.emit("started", self._name, {"revision": name, "version": version})
         return name
@@ -190,11 +189,6 @@ class _Step:
         """The resourceVersion of the Service that was read; empty where there was none."""
         found: str = (self._resource or {}).get("metadata", {}).get("resourceVersion", "")
         return found
-
-    def _template(self) -> str:
-        spec: Mapping[str, Any] = (self._resource or {}).get("spec", {})
-        name: str = spec.get("template", {}).get("metadata", {}).get("name", "")
-        return name
 
     def _move(
         self, declaration: Declaration, found: Aspired, ready: Mapping[int, str]
@@ -267,9 +261,31 @@ class _Step:
             self._landing.emit("failed", self._name, {"revision": name, "reason": why})
 
     def _patch(self, patch: dict[str, Any]) -> None:
-        """Changes the Service if it is still what was read, and takes the answer for what is read now."""
-        read = self._read_version()
-        self._resource = self._client.patch(self._namespace, self._name, patch, resource_version=read)
+        """Changes the Service, and takes the answer for what is read now."""
+        self._resource = self._write(
+            lambda version: self._client.patch(self._namespace, self._name, patch, resource_version=version)
+        )
+
+    def _write(self, write: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        """Writes if the Service is still what was read; what Knative says of its status meanwhile does not count.
+
+        Raises:
+            ConflictError: somebody changed what was wanted of it.
+        """
+        for race in range(1, RACES + 1):
+            try:
+                return write(self._read_version())
+            except ConflictError:
+                fresh = self._client.service(self._namespace, self._name)
+                if (
+                    race == RACES
+                    or fresh is None
+                    or self._resource is None
+                    or _wanted(fresh) != _wanted(self._resource)
+                ):
+                    raise
+                self._resource = fresh
+        raise AssertionError("the last race returns or raises")
 
     def _write_routes(self, declaration: Declaration, traffic: Traffic) -> None:
         if not traffic:
@@ -277,3 +293,8 @@ class _Step:
         text = routes_text(self._name, traffic, declaration)
         if (self._config.get("data") or {}).get(ROUTES_FILE) != text:
             self._client.apply_config_map(config_map(self._name, self._namespace, {ROUTES_FILE: text}), ROUTES_MANAGER)
+
+
+def _wanted(resource: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What somebody said of a Service, without what the cluster says."""
+    return resource["spec"], resource["metadata"].get("annotations")

@@ -169,7 +169,10 @@ class Cluster:
 
     def tags(self, name: str) -> dict[str, str]:
         """Tag -> revision."""
-        return {target.tag: target.revision for target in observed(self.service(name), ()).traffic if target.tag}
+        service = self.service(name)
+        return (
+            {target.tag: target.revision for target in observed(service, ()).traffic if target.tag} if service else {}
+        )
 
     def retarget(self, name: str, traffic: Traffic) -> None:
         """Writes the traffic as kn would, whatever we noted; Knative writes the same object all the time."""
