@@ -29,7 +29,7 @@ from knative.traffic import WHOLE, shares
 GATE_SECONDS = 1.0
 """Between two looks while gates are at work."""
 
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 """Between two looks at a revision that has a share; the sweep looks when nobody else does."""
 
 MAX_BOOK = 100_000

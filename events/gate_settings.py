@@ -2,7 +2,6 @@
 
     {"signatures": "compatible",
      "replay": {"records": "golden", "rtol": 1e-3, "atol": 1e-5, "share": 0.99},
-     "signed": {"public_key": "-----BEGIN PUBLIC KEY-----..."},
      "health": {"min_requests": 100, "max_wait_seconds": 3600}}
 
 Strict, like the whole declaration: half of a gate would let through what somebody meant to stop.
@@ -59,29 +58,6 @@ class ReplaySettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SignedSettings:
-    """Whose signature a model has to carry: a public key, or an identity that an issuer vouched for.
-
-    Attributes:
-        public_key: PEM.
-        identity: such as the e-mail address or workflow that signed with Sigstore.
-        issuer: who vouched for it: `https://accounts.google.com`.
-        signature: name of the signature file in a version's folder.
-    """
-
-    public_key: str = ""
-    identity: str = ""
-    issuer: str = ""
-    signature: str = "model.sig"
-
-    def __post_init__(self) -> None:
-        if bool(self.public_key) == bool(self.identity) or bool(self.identity) != bool(self.issuer):
-            raise DeployError("gates.signed: wanted either public_key, or identity and issuer")
-        if "/" in self.signature or self.signature in {"", ".", ".."}:
-            raise DeployError(f"gates.signed.signature {self.signature!r}: wanted the name of a file")
-
-
-@dataclass(frozen=True, slots=True)
 class HealthSettings:
     """What the new revision's metrics have to say on the way to all traffic.
 
@@ -125,13 +101,11 @@ class GateSettings:
     Attributes:
         signatures: `compatible`, or `ignore` where callers are known to follow.
         replay: None for none.
-        signed: None where signatures do not matter.
         health: of the rollout.
     """
 
     signatures: str = "compatible"
     replay: ReplaySettings | None = None
-    signed: SignedSettings | None = None
     health: HealthSettings = field(default_factory=HealthSettings)
 
     def __post_init__(self) -> None:
@@ -153,8 +127,6 @@ def gate_settings(gates: Mapping[str, Any]) -> GateSettings:
         match name:
             case "replay":
                 read[name] = _values(ReplaySettings, value, name)
-            case "signed":
-                read[name] = _values(SignedSettings, value, name)
             case "health":
                 read[name] = _values(HealthSettings, value, name)
             case _:

@@ -31,6 +31,8 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve settings [--markdown]        all settings with their environment variables
   zeroserve predict TARGET --model M --json FILE|-
                                          one prediction by this server or TensorFlow Serving; --help says more
+  zeroserve record TARGET --model M --requests FILE --to FILE
+                                         requests and their answers as a warm-up file
   zeroserve inspect URL [--json]         the signatures of a SavedModel
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
   zeroserve status|list|delete|split|promote|rollback
@@ -46,6 +48,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
 COMMANDS = {
     "predict": "functions.client_cli",
     "inspect": "functions.inspect_cli",
+    "record": "functions.record_cli",
     "events": "functions.events_cli",
     "watch": "functions.watch_cli",
     "deployer": "functions.deployer_cli",

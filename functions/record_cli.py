@@ -1,0 +1,121 @@
+"""The command `zeroserve record`: requests in JSON, and a server's answers to them, become a warm-up file.
+
+The file is the stock one (TFRecord of PredictionLog). As `assets.extra/tf_serving_warmup_requests` of a version it
+warms that up, here and on TensorFlow Serving; as `golden/requests.tfrecord` beside the versions it is what the replay
+gate asks every new version. It holds what callers sent: keep it where the model's data may be, and take out what is
+personal before it is recorded.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from functions.client import DEFAULT_TIMEOUT, Client
+from functions.client_values import inputs_from_json
+from functions.record_log import predict_record
+from loader.status import Code, ServingError
+from loader.warmup import MAX_RECORDS
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+MAX_LINE_BYTES = 64 << 20
+"""Of one request."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit status; a failure is one line on standard error."""
+    asked = _parser().parse_args(arguments)
+    try:
+        count = _record(asked)
+    except KeyboardInterrupt:
+        print("zeroserve record: interrupted, nothing is written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ServingError as error:
+        print(f"zeroserve record: {error.message}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as error:
+        print(f"zeroserve record: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_FAILED
+    told: dict[str, Any] = {"records": count, "file": asked.to, "written": not asked.dry_run}
+    verb = "would be written" if asked.dry_run else "written"
+    print(json.dumps(told) if asked.json else f"{count} records {verb} to {asked.to}")
+    return 0
+
+
+def _record(asked: argparse.Namespace) -> int:
+    target = Path(asked.to)
+    partial = target.with_name(f".{target.name}.part")
+    count = 0
+    with ExitStack() as stack:
+        client = stack.enter_context(Client(asked.target, timeout=asked.timeout))
+        out = None
+        if not asked.dry_run:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.callback(lambda: partial.unlink(missing_ok=True))
+            out = stack.enter_context(partial.open("wb"))
+        for number, body in _requests(asked.requests):
+            if count == asked.limit:
+                print(f"zeroserve record: {asked.limit} records are enough (--limit)", file=sys.stderr)
+                break
+            name = asked.signature or str(body.get("signature_name", ""))
+            try:
+                signature = client.signature(asked.model, signature=name)
+                inputs = inputs_from_json(signature, {key: body[key] for key in body if key != "signature_name"})
+                answer = client.predict(asked.model, inputs, signature=name)
+            except ServingError as error:
+                raise ServingError(error.code, f"{asked.requests}, line {number}: {error.message}") from None
+            record = predict_record(asked.model, name, inputs, {} if asked.without_answers else answer.outputs)
+            count += 1
+            if out is not None:
+                out.write(record)
+        if not count:
+            raise ServingError(Code.INVALID_ARGUMENT, f"{asked.requests} holds no request")
+        if out is not None:
+            out.close()
+            partial.replace(target)
+    return count
+
+
+def _requests(path: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and body of each line."""
+    with ExitStack() as stack:
+        lines = sys.stdin.buffer if path == "-" else stack.enter_context(Path(path).open("rb"))
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise ServingError(Code.INVALID_ARGUMENT, f"{path}, line {number}: more than {MAX_LINE_BYTES} bytes")
+            if not line.strip():
+                continue
+            try:
+                body = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ServingError(Code.INVALID_ARGUMENT, f"{path}, line {number}: not JSON: {error}") from None
+            if not isinstance(body, dict):
+                raise ServingError(
+                    Code.INVALID_ARGUMENT, f'{path}, line {number}: wanted a body such as {{"instances": [...]}}'
+                )
+            yield number, body
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="zeroserve record",
+        description="Asks a server JSON requests, and writes them with its answers as a warm-up file: TensorFlow "
+        "Serving's format, which warms versions up and is replayed on new ones (docs/gates.md).",
+    )
+    parser.add_argument("target", metavar="TARGET", help="host:port (gRPC), or http://host:port (REST)")
+    parser.add_argument("--model", required=True, help="the model's name")
+    parser.add_argument(
+        "--requests", required=True, metavar="FILE|-", help="one JSON body of a prediction on each line"
+    )
+    parser.add_argument("--to", required=True, metavar="FILE", help="golden/requests.tfrecord, for instance")
+    parser.add_argument("--signature", default="", help="default: each body's signature_name, or serving_default")
+    parser.add_argument("--limit", type=int, default=MAX_RECORDS, help="records at the most, default %(default)s")
+    parser.add_argument("--without-answers", action="store_true", help="for warm-up alone")
+    parser.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT, help="seconds of one request")
+    parser.add_argument("--dry-run", action="store_true", help="ask, and write nothing")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
