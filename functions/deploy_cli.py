@@ -19,6 +19,7 @@ from functions.deploy_options import asked_labels, declared, deploy_parser, read
 from functions.deploy_settings import batching_environment, checked_environment, pod_cpus, with_concurrency
 from functions.rollout_follow import follow
 from knative.client import Client
+from knative.cloud_run import cloud_run_service
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_of, declaration_text
 from knative.deployer import Deployer, Making
 from knative.error import DeployError
@@ -45,6 +46,8 @@ def deploy(words: Sequence[str]) -> int:
     requests = _requests(asked)
     if asked.output:
         documents = [one for request in requests for one in _manifests(request)]
+        if asked.output == "cloud-run":
+            documents = [cloud_run_service(one) for one in documents if one["kind"] == "Service"]
         print(yaml.safe_dump_all(documents, sort_keys=False), end="")
         return 0
     with cluster(asked) as (client, namespace):
@@ -150,15 +153,14 @@ def _deploy_one(client: Client, namespace: str, asked: argparse.Namespace) -> in
         progress("nothing to do")
     deployer.check(Making(wanted, versions), before, steps)
     wanted = deployer.declare(asked.name, lambda now: _declaration(asked, namespace, now))
-    now = deployer.carry_out(
-        asked.name,
-        lambda reading, newest: _wish(asked, newest or wanted, versions, reading.observed),
-        Making(wanted, versions, wanted.deployment.progress_seconds),
-        wait=not asked.no_wait,
-        notes=_notes,
-    )
-    if not asked.no_wait:
-        now = follow(deployer, asked.name, wanted, now)
+    making = Making(wanted, versions, wanted.deployment.progress_seconds)
+
+    def wish(reading: Reading, newest: Declaration | None) -> Wanted:
+        return _wish(asked, newest or wanted, versions, reading.observed)
+
+    now = deployer.carry_out(asked.name, wish, making, wait=not asked.no_wait, notes=_notes)
+    if not asked.no_wait and follow(deployer, client, namespace, wanted, now) is not now:
+        now = deployer.carry_out(asked.name, wish, making)  # what the way needed is not wanted at its end
     return _report(asked, deployer, now)
 
 

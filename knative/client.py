@@ -29,9 +29,6 @@ MAX_ANSWER_BYTES = 64 << 20
 ACCEPT = "application/json, application/jwk-set+json"
 """What we read; the keys that tokens are checked with have a media type of their own."""
 
-ACCEPT = "application/json, application/jwk-set+json"
-"""What we read; the keys that tokens are checked with have a media type of their own."""
-
 _AGAIN = frozenset({429, 502, 503, 504})
 
 
@@ -86,6 +83,16 @@ class Client:
     def pods(self, namespace: str, revision: str) -> list[dict[str, Any]]:
         """The pods of a Revision."""
         return self._items(_path(CORE, namespace, "pods"), {"labelSelector": f"{keys.REVISION}={revision}"})
+
+    def warnings(self, namespace: str, kind: str, name: str) -> list[str]:
+        """What the cluster's controllers warn of for one object, newest last; none where we may not read events."""
+        fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
+        try:
+            found = self._items(_path(CORE, namespace, "events"), {"fieldSelector": fields})
+        except ApiError:
+            return []
+        found.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return [str(event.get("message", "")) for event in found]
 
     def apply(self, manifest: Mapping[str, Any], *, resource_version: str = "") -> dict[str, Any]:
         """Server-side apply of a Service, as our own field manager; what we say wins.

@@ -224,7 +224,14 @@ class Deployer:
                 self._client.delete_revision(self._namespace, name)
 
     def write_traffic(
-        self, name: str, now: Reading, patch: Mapping[str, Any], traffic: Traffic, declaration: Declaration | None
+        self,
+        name: str,
+        now: Reading,
+        patch: Mapping[str, Any],
+        traffic: Traffic,
+        declaration: Declaration | None,
+        *,
+        tell: bool = True,
     ) -> None:
         """Writes a patch that sets `traffic`, and the routes that follow from it.
 
@@ -232,7 +239,8 @@ class Deployer:
             ConflictError: the service is not what was read any more; nothing is written.
         """
         self._client.patch(self._namespace, name, patch, resource_version=now.version)
-        self._progress(f"traffic: {in_words(traffic)}")
+        if tell:
+            self._progress(f"traffic: {in_words(traffic)}")
         self.write_routes(name, traffic, declaration)
 
     def write_routes(self, name: str, traffic: Traffic, declaration: Declaration | None) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from knative.client import Client
 from knative.condition import condition, fatal, is_current, is_ready, pod_reasons, probe_reasons
 from knative.error import DeployError
+from knative.refusal import remedy
 from knative.service import PORT, READY_PATH
 
 POLL_SECONDS = 0.5
@@ -121,7 +122,9 @@ class Readiness:
             if service and is_current(service) and status == "True":
                 return
             if time.monotonic() - started > seconds:
-                raise DeployError(f"service {name} has no route after {seconds:.0f} s: {reason}: {message}")
+                warned = self._client.warnings(self._namespace, "Ingress", name)[-1:]
+                why = ": ".join([reason, message, *warned, *filter(None, map(remedy, warned))])
+                raise DeployError(f"service {name} has no route after {seconds:.0f} s: {why}")
             time.sleep(POLL_SECONDS)
 
 

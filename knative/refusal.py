@@ -22,6 +22,8 @@ def remedy(message: str) -> str:
         return (
             f"--timeout={found[1]}, or raise max-revision-timeout-seconds in ConfigMap knative-serving/config-defaults"
         )
+    if "HTTPRoute" in message and "Too many" in message:
+        return "this ingress has no room for so many tags: fewer versions and labels, or no tag-header-based-routing"
     refused = "must not set the field" in message or "not declared in schema" in message
     for field, feature in _FEATURES.items() if refused else ():
         if field in message:
