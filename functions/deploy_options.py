@@ -43,7 +43,7 @@ def deploy_parser(command: str = "deploy") -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, change nothing")
     if command == "deploy":
         parser.add_argument("--adopt", action="store_true", help="take over traffic that somebody else changed")
-        parser.add_argument("-o", dest="output", choices=["yaml"], help="print manifests, ask no cluster")
+        parser.add_argument("-o", dest="output", choices=["yaml", "cloud-run"], help="print manifests, ask no cluster")
         parser.add_argument("--no-wait", action="store_true", help="ask for the revisions and leave")
     return parser
 
