@@ -47,6 +47,11 @@ class Settings:
         "The one version of --model_base_path to serve; 0 means the highest. A revision on a cluster serves one.",
         minimum=0,
     )
+    model_fingerprint: str = flag(
+        "",
+        MODEL,
+        "What the files of --model_version were when its revision was made; other files are not loaded. Empty: any.",
+    )
     model_config_file: str = flag(
         "", MODEL, "File or URL with a ModelServerConfig in protobuf text format: many models.", stock=True
     )
@@ -57,7 +62,7 @@ class Settings:
     file_system_poll_wait_seconds: int = flag(
         1,
         VERSIONS,
-        "Seconds between two looks at the storage for new versions; 0 looks once, a negative number never.",
+        "Seconds between two looks at the storage for new versions; 0 looks until all was found, a negative number never.",
         stock=True,
     )
     allow_version_labels_for_unavailable_models: bool = flag(
@@ -231,6 +236,34 @@ class Settings:
     max_execution_batch_size: int = flag(
         0, BATCHING, "Rows of one run when splitting; 0: the file's, or --max_batch_size.", minimum=0
     )
+    low_priority_max_batch_size: int = flag(
+        0,
+        BATCHING,
+        "Rows of one batch of requests that say x-request-priority: low; 0: the file's, or no difference between "
+        "requests.",
+        minimum=0,
+    )
+    low_priority_batch_timeout_micros: int = flag(
+        -1, BATCHING, "How long those wait for company of their kind; -1: the file's, or 0.", minimum=-1
+    )
+    low_priority_max_enqueued_batches: int = flag(
+        0, BATCHING, "Full batches of those that may wait; 0: the file's, or --max_enqueued_batches.", minimum=0
+    )
+    low_priority_allowed_batch_sizes: str = flag(
+        "", BATCHING, "Sizes that batches of those alone are padded to; empty: the file's, or any."
+    )
+    mixed_priority_policy: str = flag(
+        "",
+        BATCHING,
+        "Which of those join a batch of other requests; empty: the file's, or "
+        "low_priority_padding_with_max_batch_size (as many as there is room for).",
+    )
+    batch_padding_policy: str = flag(
+        "",
+        BATCHING,
+        "Between two allowed sizes: PAD_UP, BATCH_DOWN (start with fewer rows) or MINIMIZE_TPU_COST_PER_REQUEST (what "
+        "costs less per row); empty: the file's, or PAD_UP.",
+    )
 
     saved_model_tags: str = flag("serve", RUNTIME, "Tags of the meta graph to load, separated by commas.", stock=True)
     tensorflow_session_parallelism: int = flag(
@@ -378,6 +411,8 @@ class Settings:
             )
         if self.port and self.port == self.rest_api_port:
             raise UsageError(f"--port and --rest_api_port are both {self.port}: one port already answers REST and gRPC")
+        if self.model_fingerprint and not self.model_version:
+            raise UsageError("--model_fingerprint is that of one version: give --model_version too")
         if self.model_version and self.model_config_file:
             raise UsageError("--model_version and --model_config_file: a config file has policies; give one of the two")
         if self.peer_url and not self.model_version:

@@ -29,14 +29,19 @@ MAX_PARALLEL_LOOKS = 8
 
 _log = logging.getLogger("zeroserve.source")
 
+FIRST_PAUSE_SECONDS = 0.5
+"""Before the second look, where looking ends with success; twice as long before each further one."""
+
+LONGEST_PAUSE_SECONDS = 30.0
+
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
     """How storage is watched.
 
     Attributes:
-        file_system_poll_wait_seconds: seconds between two looks; 0 looks once, and after each reload; a negative
-            number never looks by itself.
+        file_system_poll_wait_seconds: seconds between two looks; 0 looks until all that is wanted was found, then no
+            more until a reload; a negative number never looks by itself.
         servable_versions_always_present: a model keeps its versions when its base path holds none.
         allow_version_labels_for_unavailable_models: see `loader.labels.check_labels`.
     """
@@ -157,25 +162,36 @@ class StorageSource:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        period = self._options.file_system_poll_wait_seconds or None
+        period = self._options.file_system_poll_wait_seconds
+        pause = FIRST_PAUSE_SECONDS
         while not self._closed:
             self._wake.clear()
-            self.poll()
-            self._wake.wait(period)
+            found = self.poll()
+            if period:
+                self._wake.wait(period)
+            elif found:
+                pause = FIRST_PAUSE_SECONDS
+                self._wake.wait()
+            else:
+                # A store that failed for a moment must not leave an instance without its model for ever.
+                self._wake.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def poll(self) -> None:
-        """Looks once at the storage of every model, and tells the manager. Blocks as long as storage does."""
+    def poll(self) -> bool:
+        """Looks once at the storage of every model, and tells the manager. Blocks as long as storage does.
+
+        Returns:
+            Whether every model was found with all the versions that its policy wants.
+        """
         with self._polling:
             with self._lock:
                 models = list(self._watched.values())
             if len(models) < 2:
-                for model in models:
-                    self._look(model)
-                return
+                return all(map(self._look, models))
             with ThreadPoolExecutor(min(MAX_PARALLEL_LOOKS, len(models)), "storage-look") as pool:
-                list(pool.map(self._look, models))
+                return all(list(pool.map(self._look, models)))  # all of them, whatever the first one says
 
-    def _look(self, model: WatchedModel) -> None:
+    def _look(self, model: WatchedModel) -> bool:
         name, base_path = model.config.name, model.config.base_path
         started = time.perf_counter()
         try:
@@ -183,19 +199,19 @@ class StorageSource:
         except FileNotFoundError as error:
             text = f"Could not find base path {base_path} for servable {name} with error NOT_FOUND: {error}"
             self._note(model, [text], ServingError(Code.NOT_FOUND, text))
-            return
+            return False
         except ServingError as error:
             self._note(model, [f"Could not list base path {base_path} for servable {name}: {error}"], error)
-            return
+            return False
         except OSError as error:
             text = f"Could not list base path {base_path} for servable {name}: {error}"
             self._note(model, [text], ServingError(Code.UNAVAILABLE, text))
-            return
+            return False
         except Exception as error:  # noqa: BLE001  # a defect in one model's driver must not end the watch of all
             _log.exception("listing base path %s for servable %s failed unexpectedly", base_path, name)
             text = f"Could not list base path {base_path} for servable {name}: {type(error).__name__}"
             self._note(model, [text], ServingError(Code.INTERNAL, text))
-            return
+            return False
         self._looked(name, time.perf_counter() - started)
         notes = look.notes + [error.message for error in look.awaited.values()]
         empty = not look.versions and not look.awaited
@@ -207,6 +223,7 @@ class StorageSource:
             # A model that was taken out or moved during the look is not brought back by it.
             if not refuses and not self._closed and self._watched.get(name) is model:
                 self._manager.set_aspired(name, look.versions, look.awaited)
+        return not notes
 
     def _note(self, model: WatchedModel, notes: list[str], problem: ServingError | None) -> None:
         """Logs what is new since the last look, once; a state that lasts is not said every second."""

@@ -1,6 +1,7 @@
 """The source wants what storage holds, and keeps what is served while storage cannot tell."""
 
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -388,3 +389,21 @@ class TestConfigFile:
         until(world.manager, lambda: world.manager.names() == ["m"])
         file.close(PATIENCE)
         world.serves(1)
+
+
+def test_without_a_period_storage_is_looked_at_until_all_that_is_wanted_is_there(tmp_path: Path, golden: Path) -> None:
+    world, looks = World(tmp_path, golden), threading.Semaphore(0)
+    world.put(1)
+    graph = world.base / "1" / "saved_model.pb"
+    kept = graph.rename(tmp_path / "kept.pb")
+    source = StorageSource(
+        world.manager, open_storage, missing, SourceOptions(0), looked=lambda name, seconds: looks.release()
+    )
+    source.reload([world.config(Specific(frozenset({1})))])
+    source.start()
+    try:
+        assert looks.acquire(timeout=PATIENCE)
+        kept.rename(graph)
+        until(world.manager, lambda: states(world.manager).get(1) == State.AVAILABLE)
+    finally:
+        source.close()
