@@ -35,6 +35,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
                                          requests and their answers as a warm-up file
   zeroserve inspect URL [--json]         the signatures of a SavedModel
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
+  zeroserve declare NAME URL --image I   what is wanted of a model: its uploads deploy it
   zeroserve status|list|delete|split|promote|rollback
                                          what is deployed, and who gets the traffic
   zeroserve compare NAME                 errors and latency of its revisions, the split, what the shadow said
@@ -42,6 +43,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
                                          an upload deploys: what that takes on a cluster
   zeroserve watch URL --sink URL         sends an event for each version that lands in storage
   zeroserve coldstart NAME|URL [--json]  where the time of the last cold start went, and what would change it
+  zeroserve completion bash|zsh|fish     a script for the shell
   zeroserve --version
 """
 
@@ -54,6 +56,7 @@ COMMANDS = {
     "deployer": "functions.deployer_cli",
     "compare": "functions.compare_cli",
     "coldstart": "functions.coldstart_cli",
+    "completion": "functions.completion_cli",
 }
 """Command -> the module whose `main` runs it: none is imported where a server starts."""
 

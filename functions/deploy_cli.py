@@ -26,10 +26,10 @@ from knative.error import DeployError
 from knative.kn import kn_commands
 from knative.names import service_of_model, version_tag
 from knative.observation import service_status
-from knative.policy import Keep, Policy, Split, Steps, parse_policy
+from knative.policy import AllAtOnce, Keep, Policy, Split, Steps, parse_policy
 from knative.progression import begin, note
 from knative.reading import Reading
-from knative.rollout import Observed, SetTraffic, Wanted, deployed, foreign, is_known, plan
+from knative.rollout import Observed, SetTraffic, Stay, Wanted, deployed, foreign, is_known, plan
 from knative.routes import routes_text
 from knative.service import ROUTES_FILE, Version, manifest, revision
 from knative.traffic import Traffic, block, in_words
@@ -167,7 +167,7 @@ def _deploy_one(client: Client, namespace: str, asked: argparse.Namespace) -> in
 def _report(asked: argparse.Namespace, deployer: Deployer, now: Reading) -> int:
     if now.resource is None:
         return EXIT_FAILED
-    status = service_status(now.resource, now.revisions)
+    status = service_status(now.resource, now.revisions, declaration_of(now.config))
     pods = {row.name: deployer.readiness.reasons(row.name) for row in status.revisions if not row.ready}
     if asked.json:
         print(json.dumps(status_json(status, pods), indent=1))
@@ -230,7 +230,8 @@ def _wish(
         bool(getattr(asked, "adopt", False)),
     )
     if asked.rollout is None and is_known(observed, found):
-        return replace(found, policy=Keep())
+        at_once = isinstance(wanted.rollout, Keep | AllAtOnce)
+        return replace(found, policy=Keep() if at_once else Stay())
     return found
 
 

@@ -98,7 +98,7 @@ def _retarget(asked: argparse.Namespace, choose: Choose) -> int:
         )
         if now.resource is None:
             return EXIT_FAILED
-        status = service_status(now.resource, now.revisions)
+        status = service_status(now.resource, now.revisions, declaration_of(now.config))
         print(json.dumps(status_json(status, {}), indent=1) if asked.json else status_text(status, {}))
         return 0
 

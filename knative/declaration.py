@@ -127,7 +127,7 @@ def declaration_text(declaration: Declaration) -> str:
         "overwritten": declaration.overwritten,
         "gates": dict(declaration.gates),
         "sticky": {declaration.sticky.kind: declaration.sticky.name} if declaration.sticky else None,
-        "shadow": asdict(declaration.shadow) if declaration.shadow else None,
+        "shadow": _shadow_numbers(declaration.shadow) if declaration.shadow else None,
     }
     return json.dumps(content, indent=1, sort_keys=True)
 
@@ -210,6 +210,11 @@ def _sticky(value: Any) -> Sticky:
         raise DeployError('declaration: sticky: wanted {"header": NAME}, {"cookie": NAME} or {"json": PATH}')
     kind, name = next(iter(entries.items()))
     return Sticky(kind, _typed(name, str, f"sticky.{kind}"))
+
+
+def _shadow_numbers(shadow: Shadow) -> dict[str, float]:
+    # 1 and 1.0 are the same wish, and so the same text.
+    return {name: number if name == "version" else float(number) for name, number in asdict(shadow).items()}
 
 
 def _shadow(value: Any) -> Shadow:

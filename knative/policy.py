@@ -101,7 +101,7 @@ def parse_policy(text: str) -> Policy:
             return Keep()
         case "all" if not equals:
             return AllAtOnce()
-        case "canary" if argument.isdecimal():
+        case "canary" if _is_number(argument):
             return Canary(int(argument))
         case "split" if argument:
             return Split(parse_percents(argument.split(","), ":"))

@@ -82,16 +82,21 @@ class Readiness:
 
         Raises:
             NotReadyError: it is not within `seconds`, or never will be.
+            DeployError: it was deleted meanwhile.
         """
         started = told_at = time.monotonic()
         told: list[str] = []
         hopeless_since: float | None = None
+        seen = False
         self._progress(f"wait for {name}")
         while True:
             entry = self._client.revision(self._namespace, name)
             if entry is not None and is_ready(entry):
                 self._progress(f"{name} is ready after {time.monotonic() - started:.1f} s")
                 return
+            if entry is None and seen:
+                raise DeployError(f"revision {name} was deleted by somebody else meanwhile")
+            seen = entry is not None
             reasons = self.reasons(name)
             now = time.monotonic()
             for line in reasons:

@@ -58,6 +58,11 @@ class Pin:
 
 
 @dataclass(frozen=True, slots=True)
+class Stay:
+    """Whoever has a share keeps it, wanted or not: what becomes of it is decided elsewhere, step by step."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A service as it is to be.
 
@@ -73,7 +78,7 @@ class Wanted:
     service: str
     revisions: Mapping[int, str]
     labels: Mapping[str, int]
-    policy: Policy | Pin = field(default_factory=Keep)
+    policy: Policy | Pin | Stay = field(default_factory=Keep)
     adopt: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -122,20 +127,21 @@ def plan(observed: Observed, wanted: Wanted) -> list[Step]:
         raise DeployError("no version to deploy")
     traffic = aspired_traffic(observed, wanted)
     steps: list[Step] = []
-    now, template = observed.traffic, observed.template
+    now, written, template = observed.traffic, observed.written, observed.template
     for version, name in sorted(wanted.revisions.items()):
         if name not in observed.revisions:
             # The first revision of a service has nobody to leave the traffic with.
             now, template = now or (TrafficTarget(name, WHOLE),), name
+            written = written if foreign(observed, wanted) else now
             steps.append(CreateRevision(name, version, now))
         if not observed.revisions.get(name, False):
             steps.append(AwaitReady(name))
     previous = _previous(observed, wanted, traffic)
     if traffic != now:
         steps.append(SetTraffic(traffic, previous))
-    elif not foreign(observed, wanted) and observed.exists and observed.written != traffic and not steps:
+    elif not foreign(observed, wanted) and written != traffic:
         steps.append(SetTraffic(traffic, previous))  # the block is right already, and from now on it is ours
-    needed = {*wanted.revisions.values(), *(target.revision for target in (*traffic, *now)), previous, template}
+    needed = {*wanted.revisions.values(), *(target.revision for target in traffic), previous, template}
     steps += [DeleteRevision(name) for name in sorted(observed.ours - needed)]
     return steps
 
@@ -217,12 +223,14 @@ def earlier(service: str, observed: Observed) -> str:
 
 
 def _previous(observed: Observed, wanted: Wanted, traffic: Traffic) -> str:
-    """Who had all traffic before and was ready. A way back leaves it: going back twice must not lead forward again."""
+    """Who had all traffic before and was ready. Nobody after a way back: the next must not lead forward again."""
     before, after = shares(observed.traffic), shares(traffic)
-    whole = next((name for name, share in before.items() if share == WHOLE and observed.revisions.get(name)), "")
-    if isinstance(wanted.policy, Pin) or not whole or after.get(whole) == WHOLE:
+    if before == after:
         return observed.previous
-    return whole
+    if isinstance(wanted.policy, Pin):
+        return ""
+    whole = next((name for name, share in before.items() if share == WHOLE and observed.revisions.get(name)), "")
+    return whole or observed.previous
 
 
 def _tags(observed: Observed, wanted: Wanted, percents: Mapping[str, int]) -> dict[str, str]:
@@ -243,14 +251,16 @@ def _percents(observed: Observed, wanted: Wanted) -> dict[str, int]:
     policy = wanted.policy
     if isinstance(policy, Steps):
         # What follows the first step is the progression's; a repeated deploy must not begin again.
-        policy = Keep() if is_known(observed, wanted) else Canary(policy.percents[0])
+        policy = Stay() if is_known(observed, wanted) else Canary(policy.percents[0])
     match policy:
         case Pin(pinned):
             return dict(pinned)
         case AllAtOnce():
             return {highest: WHOLE}
+        case Stay():
+            return scaled(_carried(observed, wanted, all_versions=True) or {highest: WHOLE}, WHOLE)
         case Keep():
-            kept = _carried(observed, wanted)
+            kept = _carried(observed, wanted, all_versions=False)
             if highest in shares(observed.traffic) or newest in deployed(wanted.service, observed.traffic):
                 return scaled(kept, WHOLE) if kept else {highest: WHOLE}
             return {highest: WHOLE}
@@ -267,17 +277,30 @@ def _percents(observed: Observed, wanted: Wanted) -> dict[str, int]:
             return {**scaled(weights, WHOLE - percent), highest: percent}
 
 
-def _carried(observed: Observed, wanted: Wanted) -> dict[str, int]:
-    """What the wanted and lower versions have now; a version whose revision is made anew takes its share along."""
+def _carried(observed: Observed, wanted: Wanted, *, all_versions: bool) -> dict[str, int]:
+    """What the wanted and lower versions (or all) have now, as far as they are, or are going to be, ready.
+
+    A version whose revision is made anew takes its share along.
+    """
     found: dict[str, int] = {}
     for name, share in shares(observed.traffic).items():
         version = version_of(wanted.service, name)
-        if version is not None and version > max(wanted.revisions):
+        if version is not None and version > max(wanted.revisions) and not all_versions:
             continue  # no longer wanted
-        heir = wanted.revisions.get(version, name) if version is not None else name
-        if heir in observed.revisions or heir in wanted.revisions.values():
+        heir = _heir(observed, wanted, name)
+        if observed.revisions.get(heir) or heir in wanted.revisions.values():
             found[heir] = found.get(heir, 0) + share
     return found
+
+
+def _heir(observed: Observed, wanted: Wanted, name: str) -> str:
+    """Who takes a revision's share over: the one its version is made anew as, unless that one was addressed before.
+
+    Then each has its own share already: a canary of a new image, for instance, beside the old one.
+    """
+    version = version_of(wanted.service, name)
+    heir = wanted.revisions.get(version, name) if version is not None else name
+    return name if heir in deployed(wanted.service, observed.traffic).values() else heir
 
 
 def _others(observed: Observed, wanted: Wanted, highest: str) -> dict[str, int]:
@@ -286,7 +309,7 @@ def _others(observed: Observed, wanted: Wanted, highest: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, share in shares(observed.traffic).items():
         version = version_of(wanted.service, name)
-        heir = wanted.revisions.get(version, name) if version is not None and version != same else name
+        heir = _heir(observed, wanted, name) if version != same else name
         if name != highest and observed.revisions.get(name):
             found[heir] = found.get(heir, 0) + share
     return found
