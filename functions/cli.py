@@ -43,6 +43,8 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
                                          an upload deploys: what that takes on a cluster
   zeroserve watch URL --sink URL         sends an event for each version that lands in storage
   zeroserve coldstart NAME|URL [--json]  where the time of the last cold start went, and what would change it
+  zeroserve gateway render|run|install|keys|status|uninstall
+                                         one entry for all models: keys, limits, CORS, before a model wakes
   zeroserve completion bash|zsh|fish     a script for the shell
   zeroserve --version
 """
@@ -56,6 +58,7 @@ COMMANDS = {
     "deployer": "functions.deployer_cli",
     "compare": "functions.compare_cli",
     "coldstart": "functions.coldstart_cli",
+    "gateway": "functions.gateway_cli",
     "completion": "functions.completion_cli",
 }
 """Command -> the module whose `main` runs it: none is imported where a server starts."""
