@@ -116,8 +116,6 @@ def _declaration(asked: argparse.Namespace, namespace: str, before: Declaration 
     if asked.concurrency is None and (before is None or asked.fresh or asked.env or asked.cpu):
         cpus = pod_cpus(found.deployment.cpu)
         found = replace(found, deployment=with_concurrency(found.deployment, cpus))
-    if found.deployment.min_scale and found.versions != "latest:1":
-        progress(f"min scale {found.deployment.min_scale}: every version that is addressed holds so many pods")
     return found
 
 
@@ -139,6 +137,8 @@ def _deploy_one(client: Client, namespace: str, asked: argparse.Namespace) -> in
     deployer = Deployer(client, namespace, progress)
     before = deployer.read(asked.name)
     wanted = _declaration(asked, namespace, declaration_of(before.config))
+    if wanted.deployment.min_scale and wanted.versions != "latest:1":
+        progress(f"min scale {wanted.deployment.min_scale}: every version that is addressed holds so many pods")
     versions = _versions(wanted, before)
     _checked_labels(asked, wanted, versions, before)
     steps = plan(before.observed, _wish(asked, wanted, versions, before.observed))

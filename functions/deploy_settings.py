@@ -8,7 +8,7 @@ from functions.config import load_settings
 from functions.flags import UsageError
 from knative.error import DeployError
 from knative.service import MAX_CONTAINER_CONCURRENCY, Deployment
-from loader.batching_parameters import BatchingParameters, parse_batching_parameters
+from loader.batching_parameters import DEFAULT_MAX_BATCH_SIZE, BatchingParameters, parse_batching_parameters
 
 PREFIX = "SERVING_"
 
@@ -53,7 +53,7 @@ def with_concurrency(deployment: Deployment, cpus: int) -> Deployment:
     if not settings.enable_batching or settings.enable_per_model_batching_parameters:
         return deployment
     parameters = BatchingParameters(
-        max_batch_size=settings.max_batch_size or BatchingParameters.max_batch_size,
+        max_batch_size=settings.max_batch_size or DEFAULT_MAX_BATCH_SIZE,
         num_batch_threads=settings.num_batch_threads or cpus,
         enable_large_batch_splitting=settings.enable_large_batch_splitting,
         max_execution_batch_size=settings.max_execution_batch_size,

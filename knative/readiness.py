@@ -107,7 +107,9 @@ class Readiness:
             if now - told_at > TELL_SECONDS:
                 told_at = now
                 self._progress(f"  {now - started:.0f} s: {_state(entry)}")
-            hopeless_since = (hopeless_since or now) if fatal(reasons) else None
+            # Between two crashes a container runs for a moment, and how it ended before is all that tells.
+            hopeless_again = fatal(reasons) or (hopeless_since is not None and any(" (exit " in one for one in reasons))
+            hopeless_since = (hopeless_since or now) if hopeless_again else None
             hopeless = hopeless_since is not None and now - hopeless_since > FATAL_SECONDS
             if condition(entry or {})[0] == "False" or now - started > seconds or hopeless:
                 why = "; ".join(reasons or told) or _state(entry)

@@ -121,6 +121,8 @@ def test_concurrency_follows_from_batching_by_its_own_rule():
     found = with_concurrency(Deployment("m", "u", "i", environment=batching), 4)
     assert found.concurrency == BatchingParameters(max_batch_size=32, num_batch_threads=4).concurrency
     assert with_concurrency(Deployment("m", "u", "i"), 4).concurrency == 0
+    usual = {"SERVING_ENABLE_BATCHING": "true"}  # 1000 rows in a batch, more than Knative's limit
+    assert with_concurrency(Deployment("m", "u", "i", environment=usual), 4).concurrency == 0
     huge = batching | {"SERVING_MAX_BATCH_SIZE": "9999"}
     assert with_concurrency(Deployment("m", "u", "i", environment=huge), 4).concurrency == 0
 
