@@ -101,13 +101,14 @@ local function model_of(handle, headers, path)
 end
 
 function envoy_on_request(handle)
-  local headers = handle:headers()
-  local path = (headers:get(":path") or ""):match("^[^?]*")
-  local model, status, why, grpc_status = model_of(handle, headers, path)
+  local path = (handle:headers():get(":path") or ""):match("^[^?]*")
+  local model, status, why, grpc_status = model_of(handle, handle:headers(), path)
   if not model then return refuse(handle, status, why, grpc_status) end
   local service = service_of(model)
   if not service then return refuse(handle, "404", "no model of that name can be called here", "5") end
-  headers:replace(MODEL, service)
-  headers:replace("x-forwarded-host", headers:get(":authority") or "")
+  -- Asked for again: what was got before the body came is no longer valid.
+  local headers = handle:headers()
   headers:replace(":authority", CONFIG.backends[service] or (service .. CONFIG.domain))
+  headers:replace(MODEL, service)
+  handle:clearRouteCache()
 end

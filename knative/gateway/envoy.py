@@ -19,6 +19,9 @@ from knative.gateway.settings import METRICS_PORT, PORT, Gateway, split_address
 
 MODELS_CLUSTER = "models"
 ADMIN_CLUSTER = "admin"
+NOWHERE_CLUSTER = "nowhere"
+"""Without a host: what a request without a model is sent to."""
+
 HEALTH_PATH = "/healthz"
 METRICS_PATH = "/metrics"
 ADMIN_SOCKET = "/tmp/envoy/admin.sock"  # noqa: S108  a volume of the pod alone
@@ -129,7 +132,7 @@ def _filters(gateway: Gateway, process: Process) -> list[dict[str, Any]]:
         _filter("cors", "cors.v3.Cors"),
         *limits.retry_after(gateway),
         *who.authentication(gateway, process.keys_folder),
-        _client_by_address(),
+        _prepared(),
         *limits.client_limits(gateway),
         _filter("buffer", "buffer.v3.Buffer", max_request_bytes=gateway.max_body_bytes),
         _filter("entry", "lua.v3.Lua", default_source_code={"inline_string": script(gateway)}),
@@ -152,12 +155,18 @@ def _virtual_host(gateway: Gateway) -> dict[str, Any]:
         "max_stream_duration": {"grpc_timeout_header_max": f"{gateway.timeout_seconds}s"},
         **({"retry_policy": policy} if gateway.retries else {}),
     }
+    found = {"name": limits.MODEL_HEADER, "present_match": True}
+    nowhere = {"cluster": NOWHERE_CLUSTER}
     host: dict[str, Any] = {
         "name": "models",
         "domains": ["*"],
         "routes": [
-            {"match": match, "route": action, **({"typed_per_filter_config": settings} if settings else {})}
-            for match, settings in who.routes_matches(gateway)
+            # The script sets the header last. Envoy lets a request go on when a script fails: it must not go anywhere.
+            {"match": {"prefix": "/", "headers": [found]}, "route": action},
+            *(
+                {"match": match, "route": nowhere, **({"typed_per_filter_config": config} if config else {})}
+                for match, config in who.routes_matches(gateway)
+            ),
         ],
         "rate_limits": limits.shared_descriptors(gateway),
     }
@@ -237,7 +246,8 @@ def _clusters(gateway: Gateway, process: Process) -> list[dict[str, Any]]:
     }
     if gateway.ejection_seconds:
         models["outlier_detection"] = _ejection(gateway.ejection_seconds)
-    found = [models, _static(ADMIN_CLUSTER, _socket(process), kind="STATIC")]
+    nowhere = {"name": NOWHERE_CLUSTER, "type": "STATIC"}
+    found = [models, nowhere, _static(ADMIN_CLUSTER, _socket(process), kind="STATIC")]
     if gateway.rate_limit_service:
         host, port = split_address(gateway.rate_limit_service)
         service = _static(limits.SERVICE_CLUSTER, _address(host, port))
@@ -346,11 +356,17 @@ def _health() -> dict[str, Any]:
     return _filter("health", "health_check.v3.HealthCheck", pass_through_mode=False, headers=match)
 
 
-def _client_by_address() -> dict[str, Any]:
+def _prepared() -> dict[str, Any]:
     """Somebody whom no key and no token names is the address that calls."""
-    value = {"key": limits.CLIENT_HEADER, "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
-    append = {"append": {"header": value, "append_action": "ADD_IF_ABSENT"}}
-    return _filter("client", "header_mutation.v3.HeaderMutation", mutations={"request_mutations": [append]})
+
+    def put(key: str, value: str, action: str = "OVERWRITE_IF_EXISTS_OR_ADD") -> dict[str, Any]:
+        return {"append": {"header": {"key": key, "value": value}, "append_action": action}}
+
+    mutations = [
+        put(limits.CLIENT_HEADER, "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "ADD_IF_ABSENT"),
+        put("x-forwarded-host", "%REQ(:AUTHORITY)%"),
+    ]
+    return _filter("prepared", "header_mutation.v3.HeaderMutation", mutations={"request_mutations": mutations})
 
 
 def _without_own_headers() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from functions.gateway_run import envoy_program, running, write_keys
 from functions.proto import open_inference_pb2 as oip
 from functions.proto import open_inference_pb2_grpc as oip_grpc
 from knative.error import DeployError
+from knative.gateway import envoy
 from knative.gateway.settings import Gateway, Jwt, parse_limit
 from tests.functions.gateways import ALICE, BOB, BODY, PREDICT, Entry, entry
 from tests.functions.served import server
@@ -189,6 +190,13 @@ def test_a_caller_cannot_say_who_it_is_nor_which_host_is_meant(tmp_path: Path):
     assert not {"x-zeroserve-forwarded", "knative-serving-tag", "x-api-key"} & set(seen[0])
 
 
+def test_a_script_that_fails_sends_a_request_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(envoy, "script", lambda _: "function envoy_on_request(handle) error('broken') end")
+    with recorder() as (address, seen), entry(tmp_path, Gateway(backends={"m": address})) as here:
+        assert here.predict(model="m", host=address).status == 503
+        assert not seen
+
+
 def test_only_the_models_that_are_named_can_be_called(tmp_path: Path, wanted: Gateway):
     with entry(tmp_path, replace(wanted, models=("golden",))) as here:
         assert here.predict().status == 404
@@ -237,8 +245,7 @@ def test_grpc_reaches_the_model_that_the_message_names(here: Entry):
         several.tasks.add().model_spec.name = "golden"
         with pytest.raises(grpc.RpcError) as refused:  # the server's own answer: it has been reached
             stub.MultiInference(several, metadata=KEY, timeout=60)
-        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "message names" not in refused.value.details()
+        assert "signature method_name" in refused.value.details()
 
 
 def test_grpc_that_names_no_model_or_may_not_be_called_is_refused_in_its_own_way(here: Entry):
