@@ -22,6 +22,9 @@ MAX_ANSWER_BYTES = 1 << 31
 MAX_IDLE = 64
 """Connections that are kept while nobody uses them."""
 
+TIMEOUT = "x-request-timeout-ms"
+"""Tells the server how long the caller waits: it need not go on for nobody."""
+
 _CHUNK = 1 << 20
 _CODES = {
     400: Code.INVALID_ARGUMENT,
@@ -76,7 +79,10 @@ class HttpConnections:
         while True:
             connection, reused = self._take(deadline)
             try:
-                send = partial(connection.request, method, self._prefix + path, body, {**self._headers, **headers})
+                told = {TIMEOUT: str(max(1, int((deadline - time.monotonic()) * 1000)))}
+                send = partial(
+                    connection.request, method, self._prefix + path, body, {**told, **self._headers, **headers}
+                )
                 return self._exchange(connection, send, deadline)
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
                 connection.close()

@@ -1,13 +1,16 @@
 """A version's files become a servable: loaded, warmed up, with its scheduler. Imports numpy and TensorFlow's bindings,
 so it is imported while storage is being listed and read."""
 
+import functools
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from functions.cold_start import ColdStart
 from functions.config import Settings
@@ -15,9 +18,14 @@ from functions.metrics import Metrics
 from functions.scheduling import Scheduling
 from functions.session_settings import session_options, worker_cpus
 from loader import saved_model, tensorflow_c, warmup
+from loader.manager import ServableManager
 from loader.method_name import checked
+from loader.mixing import mix_file
 from loader.servable import Servable, ServableId
 from loader.status import Code, ServingError
+
+if TYPE_CHECKING:
+    from functions.mixing.mix_loader import MixLoader
 
 THREADS_PER_CPU = 4
 """Threads that run models where the settings do not say. Source: the stock server's `rest_api_num_threads`."""
@@ -33,18 +41,26 @@ class ModelLoader:
         metrics: where loads are counted.
         cold_start: is told of the phases.
         release: takes the folder of a version that is no longer used.
+        manager: the models that a mix may ask.
 
     Raises:
         ServingError: INVALID_ARGUMENT: the settings' files cannot be read, or what they say cannot be.
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, cold_start: ColdStart, release: Callable[[Path], None]
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        cold_start: ColdStart,
+        release: Callable[[Path], None],
+        manager: ServableManager,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._cold_start = cold_start
         self._release = release
+        self._manager = manager
+        self._mixing = threading.Lock()
         self._session_options = session_options(settings)
         self._executor = ThreadPoolExecutor(
             settings.rest_api_num_threads or THREADS_PER_CPU * worker_cpus(settings), thread_name_prefix="zeroserve-run"
@@ -64,6 +80,8 @@ class ModelLoader:
         Raises:
             ServingError: it does not load or does not warm up; the folder is released then.
         """
+        if mix_file.is_mix(path):
+            return self._load_mix(servable, path)
         try:
             self._cold_start.note("library", *tensorflow_c.library().opening)
             began = time.perf_counter()
@@ -83,6 +101,21 @@ class ModelLoader:
             self._release(path)
             raise
         return Servable(servable, model, scheduler, partial(self._release, path))
+
+    @functools.cached_property
+    def _mixes(self) -> "MixLoader":
+        from functions.mixing.mix_loader import MixLoader  # noqa: PLC0415  by the first mix
+
+        return MixLoader(self._manager, self._metrics, self._release)
+
+    def _load_mix(self, servable: ServableId, path: Path) -> Servable:
+        try:
+            with self._mixing:
+                mixes = self._mixes
+            return mixes.load(servable, path)
+        except BaseException:
+            self._release(path)
+            raise
 
     def close(self, timeout: float) -> None:
         """Ends the threads that run models; every servable is closed by now, or ends with the process."""

@@ -132,7 +132,7 @@ class Models:
         try:
             from functions.model_loader import ModelLoader  # noqa: PLC0415  see above
 
-            loader = ModelLoader(self._settings, self._metrics, self._cold_start, self._cache.release)
+            loader = ModelLoader(self._settings, self._metrics, self._cold_start, self._cache.release, self.manager)
         except BaseException as error:
             self._loader.set_exception(error)
             raise

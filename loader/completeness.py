@@ -4,6 +4,7 @@ TensorFlow itself loads a half-copied model and answers with uninitialised varia
 - `saved_model.pb` is whole and holds a meta graph,
 - every asset that it names is there,
 - `variables.index` is whole, and every shard it names has at least the bytes it needs,
+- or, in a mix's place, `mix.json` is whole and names nothing that it does not declare (`loader.mixing.declaration`),
 - every file of a manifest (`loader.manifest`), where the uploader wrote one, has its size (and, for a local folder that
   is used in place, its digest; what is downloaded is digested on the way, see `loader.cache`),
 - no file has the name of an upload that is still running.
@@ -19,6 +20,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from loader import bundle_index, manifest, object_name
+from loader.mixing import mix_file
 from loader.saved_model_proof import Needs, needs
 from loader.status import Code, ServingError
 from loader.storage import MAX_PROOFS, Storage, VersionListing
@@ -95,6 +97,9 @@ def _faults(storage: Storage, listing: VersionListing) -> Iterator[str]:
         wanted = _saved_model_needs(storage, listing, files["saved_model.pb"])
     elif "saved_model.pbtxt" in files:
         wanted = _text_model_needs(storage, listing, files["saved_model.pbtxt"])
+    elif mix_file.NAME in files:
+        yield from _mix_faults(storage, listing, files[mix_file.NAME])
+        return
     else:
         yield "saved_model.pb: not there"
         return
@@ -148,6 +153,17 @@ def _text_model_needs(storage: Storage, listing: VersionListing, info: ObjectInf
         return needs(lambda start, end: data[start:end], len(data))
     except WireError as error:
         return f"{info.path}: not a whole SavedModel ({error})"
+
+
+def _mix_faults(storage: Storage, listing: VersionListing, info: ObjectInfo) -> Iterator[str]:
+    from loader.mixing.declaration import MAX_BYTES, parse_mix  # noqa: PLC0415  few models are mixes
+
+    try:
+        parse_mix(storage.read(f"{listing.name}/{info.path}", 0, min(info.size, MAX_BYTES + 1), info.etag))
+    except ServingError as error:
+        if error.code is not Code.INVALID_ARGUMENT:
+            raise
+        yield error.message
 
 
 def _variable_faults(
