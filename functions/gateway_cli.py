@@ -21,8 +21,9 @@ from knative.error import DeployError
 from knative.gateway import apply as cluster_gateway
 from knative.gateway.api_keys import keys_text, new_key, parse_keys, with_key, without_client
 from knative.gateway.apply import State
-from knative.gateway.envoy import Process, configuration
+from knative.gateway.envoy import configuration
 from knative.gateway.manifests import manifests, secret
+from knative.gateway.process import Process
 from knative.gateway.settings import NAME, PORT
 
 READY_SECONDS = 180.0

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from knative.error import DeployError
 from knative.gateway.api_keys import FILE, keys_text
-from knative.gateway.envoy import Process, configuration
+from knative.gateway.envoy import configuration
+from knative.gateway.process import Process
 from knative.gateway.settings import Gateway
 
 START_SECONDS = 30.0

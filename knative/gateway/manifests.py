@@ -13,7 +13,8 @@ from typing import Any
 
 from knative.error import DeployError
 from knative.gateway.api_keys import FILE, FOLDER
-from knative.gateway.envoy import ADMIN_SOCKET, HEALTH_PATH, METRICS_PATH, Process, configuration
+from knative.gateway.envoy import HEALTH_PATH, METRICS_PATH, configuration
+from knative.gateway.process import ADMIN_SOCKET, Process
 from knative.gateway.settings import METRICS_PORT, NAME, PORT, Gateway
 from knative.names import digest
 
