@@ -50,6 +50,8 @@ def _truths(name: str, array: Array) -> Truths:
 
 def _together(name: str, values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """The same values with the same shape."""
+    if len({value.shape for value in values}) == 1:
+        return [*values]
     rank = max(value.ndim for value in values)
     aligned = [value.reshape(value.shape + (1,) * (rank - value.ndim)) for value in values]
     try:
