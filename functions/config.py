@@ -47,11 +47,6 @@ class Settings:
         "The one version of --model_base_path to serve; 0 means the highest. A revision on a cluster serves one.",
         minimum=0,
     )
-    model_fingerprint: str = flag(
-        "",
-        MODEL,
-        "What the files of --model_version were when its revision was made; other files are not loaded. Empty: any.",
-    )
     model_config_file: str = flag(
         "", MODEL, "File or URL with a ModelServerConfig in protobuf text format: many models.", stock=True
     )
@@ -411,8 +406,6 @@ class Settings:
             )
         if self.port and self.port == self.rest_api_port:
             raise UsageError(f"--port and --rest_api_port are both {self.port}: one port already answers REST and gRPC")
-        if self.model_fingerprint and not self.model_version:
-            raise UsageError("--model_fingerprint is that of one version: give --model_version too")
         if self.model_version and self.model_config_file:
             raise UsageError("--model_version and --model_config_file: a config file has policies; give one of the two")
         if self.peer_url and not self.model_version:

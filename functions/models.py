@@ -24,7 +24,7 @@ from loader.model_config import DEFAULT_POLICY, ModelConfig
 from loader.policy import Specific
 from loader.servable import Servable, ServableId
 from loader.source import SourceOptions, StorageSource
-from loader.storage import Storage, VersionListing, open_storage, read_object
+from loader.storage import open_storage, read_object
 from loader.stored_version import StoredVersion
 from loader.transition import Transition
 
@@ -100,13 +100,15 @@ class Models:
         self._reload_here: Reload
         if berth is None:
             self.manager = ServableManager(self._fetch, self._load, options)
-            self.source = StorageSource(self.manager, storage, self._lacks, source_options, self._looked)
+            self.source = StorageSource(self.manager, storage, completeness.missing, source_options, self._looked)
             self._reload_here = self.source.reload
         else:
             from functions import crew_member, crew_models  # noqa: PLC0415  only with several workers
 
             self.manager = manager = crew_models.CrewManager(self._fetch, self._load, options)
-            self.source = source = crew_models.CrewSource(manager, storage, self._lacks, source_options, self._looked)
+            self.source = source = crew_models.CrewSource(
+                manager, storage, completeness.missing, source_options, self._looked
+            )
             self._reload_here = source.reload_here
             self._member = crew_member.CrewMember(berth, metrics, manager, source, self._missing_here)
         metrics.add_family(Gauge("zeroserve_open_handles", ("model_name", "version"), self._open_handles))
@@ -178,15 +180,6 @@ class Models:
     def samples(self) -> list[Samples]:
         """All metrics, those of other workers among them. May block."""
         return self._metrics.samples() if self._member is None else self._member.all_samples()
-
-    def _lacks(self, storage: Storage, listing: VersionListing) -> list[str]:
-        """What keeps a version from being loaded, in words."""
-        wanted = self._settings.model_fingerprint
-        if wanted and listing.fingerprint != wanted:
-            # Whoever was let in by its gates is not to become somebody else at the next cold start.
-            changed = f"its files changed after this revision was made: found {listing.fingerprint}, wanted {wanted}"
-            return [f"{changed}; put them back, upload a new version, or deploy with --overwritten=redeploy"]
-        return completeness.missing(storage, listing)
 
     def _missing_here(self) -> list[str]:
         manager = self.manager

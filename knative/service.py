@@ -250,7 +250,6 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
         keys.CONTAINER_ENVIRONMENT_NAME: _model(deployment),
         keys.CONTAINER_ENVIRONMENT_URL: deployment.url,
         keys.CONTAINER_ENVIRONMENT_VERSION: str(version.number),
-        keys.CONTAINER_ENVIRONMENT_FINGERPRINT: version.fingerprint,
         keys.CONTAINER_ENVIRONMENT_CACHE: CACHE_PATH,
         # Its one version never changes: once it is found, an instance that looked again would only keep storage busy.
         keys.CONTAINER_ENVIRONMENT_POLL: "0",

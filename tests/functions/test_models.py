@@ -16,7 +16,6 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 import loader.protos as _protos  # before the messages
-from loader.storage import open_storage
 from loader.tfrecord import encode
 from tests.functions.command import SECONDS, Command
 from tests.functions.served import GOLDEN_MODELS, ROOT
@@ -315,19 +314,3 @@ def test_a_model_that_fails_keeps_the_server_from_being_ready_unless_set(
         command.until(lambda: command.versions("broken").get(1, ("", ""))[0] == "END")
         assert command.predict().status_code == 200
         assert command.get("/readyz").status_code == status
-
-
-def test_a_revision_serves_the_files_it_was_made_of_and_no_others(tmp_path: Path) -> None:
-    base = tmp_path / "m"
-    shutil.copytree(HALF, base / "1")
-    made_of = open_storage(str(base)).list_versions()[1].fingerprint
-    flags = ("--model_name=m", f"--model_base_path={base}", "--model_version=1", f"--model_fingerprint={made_of}")
-    with Command(tmp_path, *flags) as command:
-        assert command.predict().status_code == 200
-    (base / "1" / "more").write_bytes(b"that nobody has tested")
-    with Command(tmp_path, *flags, "--file_system_poll_wait_seconds=0") as command:
-        command.until_line("its files changed after this revision was made")
-        assert command.get("/readyz").status_code == 503
-        (base / "1" / "more").unlink()
-        command.until_ready()
-        assert command.predict().status_code == 200
