@@ -11,6 +11,7 @@ from typing import Any
 
 from functions.signature_choice import runnable
 from loader import dtypes
+from loader.mixing.mix_file import NAME, is_mix
 from loader.saved_model import SAVED_MODEL_PB, SAVED_MODEL_PBTXT, read_signatures
 from loader.signature import Signature, TensorSpec
 from loader.status import Code, ServingError
@@ -24,7 +25,8 @@ MAX_SAVED_MODEL_BYTES = 1 << 31
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit status; a failure is one line on standard error."""
     parser = argparse.ArgumentParser(
-        prog="zeroserve inspect", description="Shows a SavedModel's signatures: no runtime is loaded, nothing is run."
+        prog="zeroserve inspect",
+        description="Shows the signatures of a SavedModel or a mix; no runtime is loaded.",
     )
     parser.add_argument("url", help="a version's folder, or the folder of its versions (the highest is shown)")
     parser.add_argument("--tags", default="serve", help="comma-separated tags of the graph, default %(default)s")
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         with _version_folder(asked.url) as (found, folder):
-            signatures = runnable(read_signatures(folder, asked.tags.split(",")))
+            signatures = runnable(_signatures(folder, asked.tags.split(",")))
     except ServingError as error:
         print(f"zeroserve inspect: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -43,9 +45,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _signatures(folder: Path, tags: list[str]) -> Mapping[str, Signature]:
+    if not is_mix(folder):
+        return read_signatures(folder, tags)
+    from loader.mixing.declaration import parse_mix  # noqa: PLC0415  few versions are mixes
+    from loader.mixing.mix_signature import mix_signature  # noqa: PLC0415
+
+    signature = mix_signature(parse_mix((folder / NAME).read_bytes()))
+    return {signature.name: signature}
+
+
 @contextlib.contextmanager
 def _version_folder(url: str) -> Iterator[tuple[str, Path]]:
-    """What is looked at, and a local folder with its `saved_model.pb`: a remote one's is fetched alone."""
+    """What is looked at, and a local folder with its `saved_model.pb` or `mix.json`; a remote one is fetched alone."""
     url = url.rstrip("/") or "/"
     try:
         versions = open_storage(url).list_versions()
@@ -61,7 +73,7 @@ def _version_folder(url: str) -> Iterator[tuple[str, Path]]:
         yield str(local), local
         return
     with tempfile.TemporaryDirectory(prefix="zeroserve-inspect-") as folder:
-        for name in (SAVED_MODEL_PB, SAVED_MODEL_PBTXT):
+        for name in (SAVED_MODEL_PB, SAVED_MODEL_PBTXT, NAME):
             try:
                 content = read_object(f"{url}/{name}", MAX_SAVED_MODEL_BYTES)
             except FileNotFoundError:

@@ -4,6 +4,8 @@ import contextlib
 import copy
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 
+from functions import inspect_cli
 from functions.client import Client
 from functions.demo.bundle import HERE
 from loader.status import Code, ServingError
@@ -115,6 +118,28 @@ def test_metadata_status_and_the_output_filter_are_those_of_any_model(local: Com
     assert rows(local, "small", "run") == before + 3
     empty = requests.post(local.url("/v1/models/digits_mix:predict"), json={"inputs": {"image": [[1.0]]}}, timeout=30)
     assert empty.status_code == 400
+
+
+def test_inspect_shows_what_a_mix_takes_and_gives_or_what_is_wrong_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write(tmp_path / "mix", MIX)
+    assert inspect_cli.main([str(base), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)["signatures"]["serving_default"]
+    assert [one["name"] for one in shown["outputs"]] == ["digit", "escalated", "scores"]
+    wrong = copy.deepcopy(MIX)
+    wrong["steps"]["large"]["when"] = "max(small) < 0.8"
+    assert inspect_cli.main([str(write(tmp_path / "mix", wrong, 2))]) != 0
+    assert "steps.large.when: no input is named 'small'" in capsys.readouterr().err
+
+
+def test_a_server_without_a_mix_imports_nothing_of_them() -> None:
+    code = (
+        "import sys, functions.models, functions.model_loader, functions.doors;"
+        "print([name for name in sys.modules if 'mixing.' in name])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "['loader.mixing.mix_file']"
 
 
 def test_a_step_asks_another_service_only_for_the_rows_that_need_it(tmp_path: Path) -> None:
