@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from knative.error import DeployError
 from knative.gateway.api_keys import FILE, keys_text
@@ -56,13 +57,21 @@ def write_keys(folder: Path, keys: dict[str, str], *, bearer: bool = True) -> No
 
 @contextlib.contextmanager
 def running(
-    gateway: Gateway, program: str, *, address: str, port: int, keys_folder: Path, threads: int = 1
+    gateway: Gateway,
+    program: str,
+    *,
+    address: str,
+    port: int,
+    keys_folder: Path,
+    threads: int = 1,
+    lines: IO[bytes] | None = None,
 ) -> Iterator[tuple[int, int, "subprocess.Popen[bytes]"]]:
     """Runs Envoy as long as the block; gives the port of the entry, that of the metrics, and the process.
 
     Args:
         port: 0 for any free one.
         keys_folder: holds the file of keys, and is watched.
+        lines: gets the line of each request; None for standard output.
 
     Raises:
         DeployError: it did not start; the text is Envoy's.
@@ -77,7 +86,7 @@ def running(
         config.write_text(json.dumps(configuration(gateway, process)))
         command = [program, "-c", str(config), "--concurrency", str(threads), "--log-level", "warning"]
         command += ["--use-dynamic-base-id", "--log-path", str(log)]
-        with subprocess.Popen(command, start_new_session=True) as child:  # noqa: S603  Envoy, as it was found
+        with subprocess.Popen(command, stdout=lines, start_new_session=True) as child:  # noqa: S603  Envoy, as it was found
             try:
                 yield *_ports(child, admin, log), child
             finally:
@@ -92,8 +101,8 @@ def _ports(child: "subprocess.Popen[bytes]", admin: Path, log: Path) -> tuple[in
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            lines = [line for line in log.read_text().splitlines() if "[critical]" in line or "[error]" in line]
-            raise DeployError(f"Envoy ended: {lines[-1] if lines else 'see its output'}")
+            said = [line for line in log.read_text().splitlines() if "[critical]" in line or "[error]" in line]
+            raise DeployError(f"Envoy ended: {said[-1] if said else 'see its output'}")
         ports = _listening(admin)
         if len(ports) == 2:
             return ports["entry"], ports["metrics"]

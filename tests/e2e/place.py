@@ -2,8 +2,8 @@
 
 Which cluster: `KUBECONFIG`; its ingress, as `host:port`: `KNATIVE_INGRESS`; the domain below which services have their
 names: `KNATIVE_DOMAIN`; the two images: `ZEROSERVE_E2E_IMAGE`, `ZEROSERVE_E2E_DEPLOY_IMAGE`. `kn` and `kubectl` are on
-the PATH. `ZEROSERVE_E2E_HOST` is this machine's address as pods see it, where the way to the cluster's node does not
-tell. `make e2e` needs the same.
+the PATH. `ZEROSERVE_E2E_ENVOY_IMAGE`, for tests of the gateway: one with `envoy` on its PATH. `ZEROSERVE_E2E_HOST` is
+this machine's address as pods see it, where the way to the cluster's node does not tell. `make e2e` needs the same.
 """
 
 import json

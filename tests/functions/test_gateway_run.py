@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -420,6 +421,54 @@ def test_each_model_has_its_limit_whoever_calls(tmp_path: Path):
         assert [here.predict(model="one").status, here.predict(BOB, model="ONE").status] == [200, 429]
         assert [here.predict(model="two").status for _ in range(3)] == [200, 200, 429]
         assert len(seen) == 3
+
+
+SHOULD_RATE_LIMIT = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+PASS, OVER = b"\x08\x01", b"\x08\x02"
+"""RateLimitResponse.overall_code, as the protocol of the rate-limit service has it."""
+
+
+@contextlib.contextmanager
+def limit_service(passes: int) -> Iterator[tuple[str, list[bytes]]]:
+    """Speaks the protocol of the rate-limit service, and lets so many requests pass."""
+    asked: list[bytes] = []
+
+    def answer(message: bytes, _: object) -> bytes:
+        asked.append(message)
+        return PASS if len(asked) <= passes else OVER
+
+    method = grpc.unary_unary_rpc_method_handler(answer)
+    service, _, name = SHOULD_RATE_LIMIT[1:].partition("/")
+    with ThreadPoolExecutor(1) as pool:
+        listening = grpc.server(pool)
+        listening.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: method}),))
+        port = listening.add_insecure_port("127.0.0.1:0")
+        listening.start()
+        try:
+            yield f"127.0.0.1:{port}", asked
+        finally:
+            listening.stop(None).wait()
+
+
+def test_a_limit_over_all_replicas_is_the_rate_limit_services(tmp_path: Path):
+    with recorder() as (address, seen), limit_service(2) as (limits, asked):
+        wanted = Gateway(backends={"m": address}, rate_limit_service=limits, rate_limit_required=True)
+        with entry(tmp_path, wanted) as here:
+            eventually(lambda: here.predict(model="m").status == 200)
+            assert here.predict("wrong", model="m").status == 401
+            eventually(lambda: here.predict(model="m").status == 429)
+            assert b"zeroserve" in asked[0]
+            for word in (b"client", b"alice", b"model"):
+                assert word in asked[0]
+            assert len(seen) == 2
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_without_the_rate_limit_service_requests_pass_unless_it_is_required(tmp_path: Path, required: bool):
+    wanted = Gateway(rate_limit_service="127.0.0.1:1", rate_limit_required=required)
+    with recorder() as (address, seen), entry(tmp_path, replace(wanted, backends={"m": address})) as here:
+        assert (here.predict(model="m").status == 200) is not required
+        assert len(seen) == (0 if required else 1)
 
 
 def test_where_nobody_needs_a_key_an_address_has_the_limit(tmp_path: Path):
