@@ -114,7 +114,6 @@ def keys_parser() -> argparse.ArgumentParser:
     parser.add_argument("verb", choices=["add", "remove", "list"])
     parser.add_argument("client", nargs="?", default="", metavar="CLIENT")
     parser.add_argument("--key-file", default="", metavar="FILE", help="has the key; default: a new random one")
-    parser.add_argument("--with-tokens", action="store_true", help="authorization: Bearer is for tokens alone")
     parser.add_argument("--folder", default="", metavar="DIR", help="of `gateway run --keys-folder`, not a cluster's")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, change nothing")
     add_cluster(parser)
@@ -154,7 +153,7 @@ def _run(words: Sequence[str]) -> int:
         folder = Path(asked.keys_folder or stack.enter_context(tempfile.TemporaryDirectory(prefix="zeroserve-keys-")))
         if wanted.keys and not keys_file(folder).exists():
             key = new_key()
-            write_keys(folder, {key: "first"}, bearer=wanted.jwt is None)
+            write_keys(folder, {key: "first"})
             progress(f"client first has the key {key}")
         port, metrics, child = stack.enter_context(
             running(wanted, program, address=asked.host, port=asked.port, keys_folder=folder, threads=asked.threads)
@@ -177,13 +176,11 @@ def _install(words: Sequence[str]) -> int:
     with cluster(asked) as (client, namespace):
         wanted = gateway(asked, namespace)
         documents = manifests(wanted, installation(asked))
-        present, version = cluster_gateway.keys(client, namespace)
-        if wanted.keys:
-            # Written again each time: whether a Bearer is a key or a token follows the wish.
-            keys = present if present is not None else {new_key(): "first"}
-            if present is None and not asked.dry_run:
-                progress(f"client first has the key {next(iter(keys))}")
-            documents.insert(0, secret(namespace, keys_text(keys, bearer=wanted.jwt is None), version))
+        if wanted.keys and cluster_gateway.keys(client, namespace)[0] is None:
+            key = new_key()
+            documents.insert(0, secret(namespace, keys_text({key: "first"})))
+            if not asked.dry_run:
+                progress(f"client first has the key {key}")
         for document in documents:
             name = f"{document['kind']} {document['metadata']['name']}"
             progress(f"{'would apply' if asked.dry_run else 'apply'} {name}")
@@ -207,13 +204,13 @@ def _keys(words: Sequence[str]) -> int:
         present = parse_keys(file.read_text()) if file.exists() else {}
         changed, said = _changed(asked, present)
         if changed is not None and not asked.dry_run:
-            write_keys(folder, changed, bearer=not asked.with_tokens)
+            write_keys(folder, changed)
     else:
         with cluster(asked) as (client, namespace):
             found, version = cluster_gateway.keys(client, namespace)
             changed, said = _changed(asked, found or {})
             if changed is not None and not asked.dry_run:
-                text = keys_text(changed, bearer=not asked.with_tokens)
+                text = keys_text(changed)
                 cluster_gateway.apply(client, secret(namespace, text, version))
     print(json.dumps(said) if asked.json else "\n".join(_key_lines(said)))
     return 0

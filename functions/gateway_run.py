@@ -45,10 +45,10 @@ def keys_file(folder: Path) -> Path:
     return folder / FILE
 
 
-def write_keys(folder: Path, keys: dict[str, str], *, bearer: bool = True) -> None:
+def write_keys(folder: Path, keys: dict[str, str]) -> None:
     """Replaces the file in one step, which is what Envoy watches for. Nobody else can read it."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    text = keys_text(keys, bearer=bearer)
+    text = keys_text(keys)
     handle, name = tempfile.mkstemp(dir=folder, prefix=".keys-")
     with os.fdopen(handle, "w") as file:
         file.write(text)

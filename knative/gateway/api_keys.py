@@ -38,12 +38,11 @@ def new_key() -> str:
     return secrets.token_urlsafe(KEY_BYTES)
 
 
-def keys_text(keys: Mapping[str, str], *, bearer: bool = True) -> str:
+def keys_text(keys: Mapping[str, str]) -> str:
     """The file with these keys.
 
     Args:
         keys: key -> client.
-        bearer: whether `authorization: Bearer KEY` is read too; not where that is a token's place.
 
     Raises:
         DeployError: a key that is too short, or a client that cannot be called so.
@@ -54,11 +53,11 @@ def keys_text(keys: Mapping[str, str], *, bearer: bool = True) -> str:
         checked_client(client)
         if not _KEY.fullmatch(key):
             raise DeployError(f"the key of {client}: wanted {MIN_KEY} to 256 printable characters without spaces")
-    sources = [{"header": KEY_HEADER}, *([{"header": "authorization"}] if bearer else [])]
     config = {
         "@type": _TYPE,
         "credentials": [{"key": key, "client": client} for key, client in keys.items()],
-        "key_sources": sources,
+        # Where tokens are taken too, this filter sees no request without the first header (`knative.gateway.who`).
+        "key_sources": [{"header": KEY_HEADER}, {"header": "authorization"}],
         "forwarding": {"header": CLIENT_HEADER, "hide_credentials": True},
     }
     content: dict[str, Any] = {

@@ -67,6 +67,7 @@ def shared_limits(gateway: Gateway) -> list[dict[str, Any]]:
         "domain": DOMAIN,
         "timeout": SERVICE_SECONDS,
         "failure_mode_deny": gateway.rate_limit_required,
+        "status_on_error": {"code": "ServiceUnavailable"},
         "rate_limited_as_resource_exhausted": True,
         "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
         "rate_limit_service": {

@@ -158,10 +158,8 @@ def _service(installation: Installation) -> Manifest:
     return {
         "type": installation.service_type,
         "selector": _labels(),
-        "ports": [
-            {"name": "http", "port": 80, "targetPort": PORT},
-            {"name": "metrics", "port": METRICS_PORT, "targetPort": METRICS_PORT},
-        ],
+        # Metrics are the pod's alone: what this Service offers may be the internet's.
+        "ports": [{"name": "http", "port": 80, "targetPort": PORT}],
     }
 
 

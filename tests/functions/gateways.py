@@ -69,6 +69,6 @@ class Entry:
 def entry(folder: Path, gateway: Gateway) -> Iterator[Entry]:
     """A gateway in front of `gateway.backends`, with the keys of alice and bob."""
     keys = folder / "keys"
-    write_keys(keys, {ALICE: "alice", BOB: "bob"}, bearer=gateway.jwt is None)
+    write_keys(keys, {ALICE: "alice", BOB: "bob"})
     with running(gateway, envoy_program(), address="127.0.0.1", port=0, keys_folder=keys) as (port, metrics, _):
         yield Entry(port, metrics, keys)
