@@ -1,5 +1,5 @@
 """Every target."""
 
-from tests.fuzz import bodies, connections, events, files
+from tests.fuzz import bodies, connections, events, files, mixes
 
-TARGETS = (*bodies.TARGETS, *connections.TARGETS, *events.TARGETS, *files.TARGETS)
+TARGETS = (*bodies.TARGETS, *connections.TARGETS, *events.TARGETS, *files.TARGETS, *mixes.TARGETS)
