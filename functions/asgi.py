@@ -15,6 +15,7 @@ from functions.cold_start import ColdAnswers
 from functions.http import Handler, Request, Response, error_response, json_error, not_found
 from functions.inflate import inflate
 from functions.readiness import PROBES, Readiness
+from loader.priority import LOW_WORDS, low_priority
 from loader.status import Code, ServingError
 
 Scope = MutableMapping[str, Any]
@@ -22,6 +23,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PRIORITY_HEADER = b"x-request-priority"
+"""With `low`, a request may wait for others that do not say so; gRPC's metadata are the same headers."""
 
 THREAD_BYTES = 64 << 10
 """A gzip body of this size or more is inflated in a thread (zlib lets other threads run meanwhile)."""
@@ -88,6 +92,7 @@ class Application:
                 return
             self._open = doors
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        low_priority.set(headers.get(PRIORITY_HEADER, b"").lower() in LOW_WORDS)
         if doors.grpc is not None and is_grpc(headers.get(b"content-type", b"")):
             await doors.grpc(scope, receive, send)
             return

@@ -34,6 +34,12 @@ _FIELDS = (
     "pad_variable_length_inputs",
     "enable_large_batch_splitting",
     "max_execution_batch_size",
+    "low_priority_max_batch_size",
+    "low_priority_batch_timeout_micros",
+    "low_priority_max_enqueued_batches",
+    "low_priority_allowed_batch_sizes",
+    "mixed_priority_policy",
+    "batch_padding_policy",
 )
 """Flags with the names of `BatchingParameters`' fields; at their default they leave a field to the file."""
 
@@ -64,7 +70,9 @@ class Scheduling:
             from functions import batch_metrics  # noqa: PLC0415  only with the flag
             from loader import batch_device  # noqa: PLC0415
 
-            self._parameters = batching_parameters(settings)
+            whole = batching_parameters(settings)
+            threads = max(1, whole.num_batch_threads // settings.workers)
+            self._parameters = dataclasses.replace(whole, num_batch_threads=threads)
             self._device = batch_device.BatchDevice(
                 self._parameters.num_batch_threads, self._parameters.thread_pool_name
             )
@@ -134,18 +142,17 @@ def batching_parameters(settings: Settings) -> "BatchingParameters":
     given: dict[str, object] = {
         name: getattr(settings, name) for name in _FIELDS if getattr(settings, name) != getattr(_UNSET, name)
     }
-    if "allowed_batch_sizes" in given:
-        given["allowed_batch_sizes"] = _sizes(settings.allowed_batch_sizes)
+    for name in ("allowed_batch_sizes", "low_priority_allowed_batch_sizes"):
+        if name in given:
+            given[name] = _sizes(name, getattr(settings, name))
     return dataclasses.replace(parameters, **given)  # type: ignore[arg-type]  # each flag has its field's type
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def _sizes(flag: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(size) for size in text.split(","))
     except ValueError:
-        raise ServingError(
-            Code.INVALID_ARGUMENT, f"--allowed_batch_sizes: found {text!r}, wanted numbers such as 1,8,32"
-        ) from None
+        raise ServingError(Code.INVALID_ARGUMENT, f"--{flag}: found {text!r}, wanted numbers such as 1,8,32") from None
 
 
 def _of_version(path: Path, of_server: "BatchingParameters") -> "BatchingParameters | None":

@@ -24,18 +24,21 @@ class BatchAdmission:
         self._rejected = rejected
 
     def check(self, tasks: list[Task], waiting: int) -> None:
-        """Checks a request, whole or in slices, against `waiting` rows that are queued already.
+        """Checks a request, whole or in slices, against `waiting` rows of its priority that are queued already.
 
         Raises:
             ServingError: RESOURCE_EXHAUSTED with the time after which to try again.
         """
         first, rows = tasks[0], sum(task.rows for task in tasks)
         # A request larger than the whole queue may enter an empty one, or it could never be served.
-        if waiting and waiting + rows > self._parameters.queue_rows:
-            enqueued = -(-waiting // self._parameters.max_batch_size)
+        parameters = self._parameters
+        room, size = parameters.queue_rows, parameters.max_batch_size
+        if first.low:
+            room, size = parameters.low_queue_rows, parameters.low_priority_max_batch_size
+        if waiting and waiting + rows > room:
             raise self.refusal(
                 "The batch scheduling queue to which this task was submitted is full; currently"
-                f" {enqueued} batches enqueued and max_enqueued_batches is {self._parameters.max_enqueued_batches}",
+                f" {-(-waiting // size)} batches enqueued and max_enqueued_batches is {room // size}",
                 self._seconds_for(first, waiting),
             )
         if first.deadline is not None and waiting and first.kind.cost.known:

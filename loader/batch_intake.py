@@ -25,8 +25,7 @@ class BatchIntake:
     """
 
     def __init__(self, parameters: BatchingParameters, rule: LengthRule | None, fixed_rows: frozenset[str]) -> None:
-        self._max_rows = parameters.max_batch_size
-        self._batch_rows = parameters.batch_rows
+        self._parameters = parameters
         self._rule = rule
         self._fixed_rows = fixed_rows
         self._kinds: dict[tuple[str, ...], BatchKind] = {}
@@ -40,6 +39,7 @@ class BatchIntake:
         inline: InlineCost | None,
         deadline: float | None,
         now: float,
+        low: bool = False,
     ) -> list[Task]:
         """The request as one task, or as its slices.
 
@@ -50,27 +50,45 @@ class BatchIntake:
             inline: what is known of runs of this one alone.
             deadline: monotonic seconds after which nobody waits for the answer.
             now: monotonic seconds.
+            low: of low priority.
 
         Raises:
             ServingError: INVALID_ARGUMENT for more rows than a batch takes.
         """
         kind = self._kinds.get(fetches) or self._new_kind(fetches)
         urgency = now + PATIENCE if deadline is None else deadline
+        parameters = self._parameters
+        max_rows, batch_rows = parameters.max_batch_size, parameters.batch_rows
+        if low:
+            max_rows = parameters.low_priority_max_batch_size
+            batch_rows = min(batch_rows, max_rows)
+            if not parameters.low_apart:  # in the one queue behind all others, and yet not for ever
+                urgency += PATIENCE
+                low = False
         if not rows or kind.alone or not self._fixed_rows.isdisjoint(fetches) or not self._fixed_rows.isdisjoint(feeds):
-            return [Task(feeds, fetches, 1, None, deadline, urgency, now, kind, inline, whole=True)]
-        if rows > self._max_rows:
+            return [Task(feeds, fetches, 1, None, deadline, urgency, now, kind, inline, whole=True, low=low)]
+        if rows > max_rows:
             raise ServingError(
-                Code.INVALID_ARGUMENT, f"Task size {rows} is larger than maximum input batch size {self._max_rows}"
+                Code.INVALID_ARGUMENT, f"Task size {rows} is larger than maximum input batch size {max_rows}"
             )
         key = fetches, batch.shape_key(feeds, self._rule)
-        if rows <= self._batch_rows:
-            return [Task(feeds, fetches, rows, key, deadline, urgency, now, kind, inline, whole=True)]
-        starts = range(0, rows, self._batch_rows)
+        if rows <= batch_rows:
+            return [Task(feeds, fetches, rows, key, deadline, urgency, now, kind, inline, whole=True, low=low)]
         return [
             Task(
-                part, fetches, min(self._batch_rows, rows - start), key, deadline, urgency, now, kind, None, whole=False
+                part,
+                fetches,
+                min(batch_rows, rows - start),
+                key,
+                deadline,
+                urgency,
+                now,
+                kind,
+                None,
+                whole=False,
+                low=low,
             )
-            for start, part in zip(starts, batch.slices(feeds, rows, self._batch_rows), strict=True)
+            for start, part in zip(range(0, rows, batch_rows), batch.slices(feeds, rows, batch_rows), strict=True)
         ]
 
     def _new_kind(self, fetches: tuple[str, ...]) -> BatchKind:

@@ -37,6 +37,7 @@ class Task:
         kind: what is known of requests for the same outputs.
         inline: what is known of runs of this one alone; None for one that never runs on the event loop.
         whole: whether it is a request and not a slice: then its results may have any shape.
+        low: of low priority, in a queue apart.
         future: where its outcome goes; None when it runs on its caller.
         queued: whether it is in a queue now.
         started: whether it was taken from the queue to be run.
@@ -52,6 +53,7 @@ class Task:
     kind: BatchKind
     inline: InlineCost | None
     whole: bool
+    low: bool = False
     future: asyncio.Future[list[Array]] | None = None
     queued: bool = False
     started: bool = False
@@ -140,19 +142,21 @@ class BatchQueue:
 
     def take(self, head: Task, limit: int) -> list[Task]:
         """Removes and returns `head`, the first of its line, and those that fit into `limit` rows with it, in order."""
-        taken = [self._pop(head.key)]
-        room = limit - head.rows
-        while head.key is not None and room > 0:
-            entry = self._top(head.key)
-            # The next batch starts with one that does not fit: looking for a smaller one behind it would let large
-            # requests starve.
-            if entry is None or entry[2].rows > room:
-                break
-            taken.append(self._pop(head.key))
+        return [self._pop(head.key), *self.take_like(head, limit - head.rows)]
+
+    def take_like(self, task: Task, room: int) -> list[Task]:
+        """Removes and returns those with the key of `task` that fit into `room` rows, in order."""
+        taken: list[Task] = []
+        key = task.key
+        entry = self._top(key)
+        # The next batch starts with one that does not fit: looking for a smaller one behind it would let large
+        # requests starve.
+        while key is not None and entry is not None and entry[2].rows <= room:
+            taken.append(self._pop(key))
             room -= taken[-1].rows
-        entry = self._top(head.key)
+            entry = self._top(key)
         if entry is not None:
-            heapq.heappush(self._heads, (*entry[:2], head.key))
+            heapq.heappush(self._heads, (*entry[:2], key))
         return taken
 
     def _top(self, key: Hashable | None) -> _Entry | None:

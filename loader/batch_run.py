@@ -80,7 +80,7 @@ class BatchRunner:
         started = time.monotonic()
         parts = [task.feeds for task in tasks]
         rows = _rows(tasks)
-        padded = self._parameters.padded_rows(rows)
+        padded = self._parameters.padded_rows(rows, low=first.low)
         feeds = batch.merge(parts, padded, self._rule)
         outputs = self._session.run(feeds, first.fetches, timeout=_timeout(tasks, started))
         runs.append(Run(rows, padded, time.monotonic() - started))

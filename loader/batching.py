@@ -1,11 +1,10 @@
 """In-function batching: concurrent requests to one servable become one session call.
 
 What is better than the stock scheduler, and where:
-- work-conserving: an idle session starts with what is queued, unless waiting is measured to pay (`_pause`); a busy one
-  gets a second batch beside the first only where that pays, so that many small requests make few batches;
+- work-conserving, and with priorities: `loader.batch_choice`;
 - a fault stays with its owner: a failed batch is halved until the bad request stands alone (`loader.batch_run`);
-- deadlines: the earliest first; what is too late, or can no longer be in time, is refused at once (`_admit`), and
-  nobody waits longer than its own deadline (`_expire`);
+- deadlines: the earliest first; what is too late, or can no longer be in time, is refused at once
+  (`loader.batch_admission`), and nobody waits longer than its own deadline (`_expire`);
 - a call that cannot be batched (no common rows, outputs without rows, no rows at all) runs alone, not never;
 - a run that takes less than a hand-over stays on its caller (`_runs_inline`).
 
@@ -21,16 +20,17 @@ from typing import Protocol
 from loader import batch
 from loader.batch import Feeds, LengthRule
 from loader.batch_admission import TOO_LATE, BatchAdmission
-from loader.batch_cost import ArrivalRate, waiting_pays
+from loader.batch_choice import BatchChoice
 from loader.batch_delivery import deliver
 from loader.batch_device import BatchDevice
 from loader.batch_intake import BatchIntake
-from loader.batch_queue import BatchQueue, Task
+from loader.batch_queue import Task
 from loader.batch_run import BatchRunner, Run
 from loader.batching_parameters import BatchingParameters
 from loader.crowd import Crowd
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost, InlineCosts
+from loader.priority import low_priority
 from loader.session import Session
 from loader.status import Code, ServingError
 
@@ -39,13 +39,6 @@ HAND_OVER_SECONDS = 60e-6
 
 CROWD_PROBE = 64
 """While requests come together and go to the threads, every so many one runs on the event loop: is it short by now?"""
-
-BUSY_PATIENCE = 4.0
-"""While a batch of the servable runs, a small one waits for its end, but not longer than so many times a batch's fixed
-cost: then it starts beside it, where a thread is free."""
-
-_SHORTEST_PAUSE = 500e-6
-"""Seconds of the shortest wait for company: below it the threads would only spin."""
 
 
 class BatchObserver(Protocol):
@@ -100,8 +93,8 @@ class BatchScheduler:
         self._intake = BatchIntake(parameters, shared_rule, fixed_rows)
         self._observer = observer
         self._admission = BatchAdmission(parameters, device.size, self._rejected)
-        self._queue = BatchQueue()
-        self._arrivals = ArrivalRate()
+        self._queues = BatchChoice(parameters)
+        self._heeds_priority = parameters.low_priority_max_batch_size > 0
         self._running = 0
         self._finished = threading.Condition(device.lock)
         self._crowd = Crowd()
@@ -134,7 +127,10 @@ class BatchScheduler:
         cost = self._inline_costs.of(feeds, names) if self._inline_costs is not None else None
         if cost is not None and (rows or 0) <= self._parameters.batch_rows and self._runs_inline(cost):
             return self._run_inline(feeds, names, rows, cost=cost, deadline=deadline, now=now)
-        return await self._wait(self._intake.tasks(feeds, names, rows, inline=cost, deadline=deadline, now=now))
+        low = self._heeds_priority and low_priority.get()
+        return await self._wait(
+            self._intake.tasks(feeds, names, rows, inline=cost, deadline=deadline, now=now, low=low)
+        )
 
     def close(self) -> None:
         """Leaves the device, once the runs have ended whose callers have left."""
@@ -151,7 +147,7 @@ class BatchScheduler:
         if cost.cpu_seconds < HAND_OVER_SECONDS:
             return True
         # Read without the lock: at worst one request more waits for a run that is short by definition.
-        if not self._crowd.joined() and not self._queue.tasks:
+        if not self._crowd.joined() and not self._queues.tasks:
             return True
         self._until_probe = (self._until_probe or CROWD_PROBE) - 1
         return self._until_probe == 0
@@ -191,22 +187,14 @@ class BatchScheduler:
         with self._device.lock:
             if not self._device.open:
                 raise ServingError(Code.UNAVAILABLE, "the server is shutting down; ask another one")
-            self._admission.check(tasks, self._queue.rows)
-            self._arrivals.observe(sum(task.rows for task in tasks), tasks[0].since)
-            first_in_line = not self._queue.tasks
+            self._admission.check(tasks, self._queues.rows(tasks[0]))
+            first_in_line = not self._queues.tasks
             if first_in_line and not self._running:
                 self._device.level(self)
-            for task in tasks:
-                self._queue.push(task)
+            self._queues.push(tasks)
             # Who comes first wakes a thread, which starts or sleeps until waiting has been long enough. Who joins wakes
             # one only if that makes a difference: waking costs as much as anything else on the way of a request.
-            last = tasks[-1]
-            if (
-                first_in_line
-                or not self._running
-                or self._is_full(last)
-                or last.kind.cost.pays(self._queue.rows_like(last))
-            ):
+            if first_in_line or not self._running or self._queues.worth_a_thread(tasks[-1]):
                 self._device.wake(len(tasks))
         deadline = tasks[0].deadline
         timer = None if deadline is None else loop.call_later(deadline - tasks[0].since, self._expire, tasks)
@@ -222,13 +210,13 @@ class BatchScheduler:
             if any(task.queued for task in tasks):
                 with self._device.lock:
                     for task in tasks:
-                        self._queue.cancel(task)
+                        self._queues.cancel(task)
 
     def _expire(self, tasks: list[Task]) -> None:
         """The deadline has passed: answers now, whatever the queue or the run still do."""
         with self._device.lock:
             for task in tasks:
-                self._queue.cancel(task)
+                self._queues.cancel(task)
             started = any(task.started for task in tasks)
         error = (
             ServingError(Code.DEADLINE_EXCEEDED, "the deadline passed while the model was running")
@@ -243,45 +231,17 @@ class BatchScheduler:
 
     def take(self, now: float) -> tuple[Sequence[Task], float | None]:
         """The next batch, or how many seconds to wait for company; the lock is held. See `BatchOwner`."""
-        while (head := self._queue.head()) is not None:
-            pause = self._pause(head, now)
-            if pause > 0.0:
-                ready = self._queue.ready_head(self._parameters.batch_rows)
-                if ready is None:
-                    return (), pause
-                head = ready
-            # The first of its kind runs alone: see `loader.batch_kind`.
-            limit = self._parameters.batch_rows if head.kind.rows_seen else head.rows
+        while True:
+            taken, pause = self._queues.take(now, self._running)
+            if not taken:
+                return (), pause
             # Who is too late or has left is about to be told by its own event loop.
-            tasks = [
-                task
-                for task in self._queue.take(head, limit)
-                if not task.left and (task.deadline is None or task.deadline > now)
-            ]
+            tasks = [task for task in taken if not task.left and (task.deadline is None or task.deadline > now)]
             if tasks:
                 for task in tasks:
                     task.started = True
                 self._running += 1
                 return tasks, None
-        return (), None
-
-    def _pause(self, head: Task, now: float) -> float:
-        """Seconds to wait for company, 0 to start now."""
-        if self._is_full(head):
-            return 0.0
-        rows, cost = self._queue.rows_like(head), head.kind.cost
-        if self._running and not cost.pays(rows):
-            # The session is busy: to join the next batch costs less than one more beside it. Not for ever, though.
-            return max(0.0, head.since + BUSY_PATIENCE * cost.fixed - now)
-        left = head.since + self._parameters.batch_timeout_micros * 1e-6 - now
-        if left <= 0.0 or not waiting_pays(rows, cost, self._arrivals.at(now)):
-            return 0.0
-        # Looked at again before the end of the wait: arrivals may cease, and then it no longer pays.
-        return min(left, max(cost.fixed, _SHORTEST_PAUSE))
-
-    def _is_full(self, task: Task) -> bool:
-        """Whether more tasks like this one would not join it."""
-        return task.key is None or not task.kind.rows_seen or self._queue.rows_like(task) >= self._parameters.batch_rows
 
     def run_batch(self, tasks: Sequence[Task]) -> None:
         """Runs a batch and delivers every outcome. See `BatchOwner`."""

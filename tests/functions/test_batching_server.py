@@ -335,3 +335,22 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+def test_a_request_says_over_rest_and_grpc_that_it_is_of_low_priority(tmp_path: Path) -> None:
+    flags = ("--enable_batching", "--low_priority_max_batch_size=2", "--model_name=half_plus_two")
+    with running_server(tmp_path, *flags) as address:
+        body = json.dumps({"instances": [1.0, 2.0, 5.0]}).encode()
+        path = "/v1/models/half_plus_two:predict"
+        # The first run of a kind of request always goes to the threads.
+        status, _, answer = post(address, path, body, x_request_priority="low")
+        assert (status, answer) == (400, {"error": "Task size 3 is larger than maximum input batch size 2"})
+        assert post(address, path, body)[0] == 200
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = "half_plus_two"
+        request.inputs["x"].CopyFrom(from_array(np.zeros(300, np.float32)))
+        with grpc.insecure_channel(address) as channel:
+            call = channel.unary_unary(METHOD, predict_pb2.PredictRequest.SerializeToString, lambda data: data)
+            with pytest.raises(grpc.RpcError, match="Task size 300 is larger than maximum input batch size 2"):
+                call(request, metadata=[("x-request-priority", "low")], timeout=TIMEOUT)
+            assert call(request, timeout=TIMEOUT)

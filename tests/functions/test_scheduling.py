@@ -1,5 +1,6 @@
 """Settings and files become batching parameters, by the stock server's rules."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -111,3 +112,18 @@ def test_the_sidecar_gives_a_version_its_weight(
     assert batcher.weight == 2.5
     batcher.close()
     scheduling.close(20)
+
+
+def test_workers_divide_the_batching_threads_among_them(executor: ThreadPoolExecutor) -> None:
+    made = Scheduling(given("--enable_batching", "--num_batch_threads=6", "--workers=4"), executor, Metrics())
+    try:
+        assert len([one for one in threading.enumerate() if one.name.startswith("model_server_batch_threads-")]) == 1
+    finally:
+        made.close(10)
+
+
+def test_priority_settings_are_flags_too() -> None:
+    flags = ("--low_priority_max_batch_size=4", "--low_priority_allowed_batch_sizes=2,4")
+    found = batching_parameters(given("--enable_batching", *flags, "--mixed_priority_policy=priority_merge"))
+    assert (found.low_priority_max_batch_size, found.low_priority_allowed_batch_sizes) == (4, (2, 4))
+    assert found.mixed_priority_policy == "priority_merge"

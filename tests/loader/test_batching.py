@@ -366,7 +366,7 @@ def test_nobody_gets_anothers_rows_whatever_is_mixed(
                 assert isinstance(result, list), result
                 assert result[0].dtype == x.dtype
                 np.testing.assert_array_equal(result[0], x + x)
-        assert batcher._queue.rows == 0
+        assert batcher._queues.tasks == 0
         await asyncio.to_thread(own.close, 20)
 
     asyncio.run(main())

@@ -47,6 +47,15 @@ def test_the_recorded_configuration_files_are_read() -> None:
         ),
         ("max_batch_size { value: 4 } allowed_batch_sizes: 8 allowed_batch_sizes: 4", "ascending"),
         ("max_execution_batch_size { value: 4 }", "needs enable_large_batch_splitting"),
+        ("low_priority_max_batch_size { value: -1 }", "low_priority_max_batch_size must be non-negative; was -1"),
+        ("max_batch_size { value: 4 } low_priority_max_batch_size { value: 8 }", "at most max_batch_size (4); was 8"),
+        ("low_priority_batch_timeout_micros { value: 5 }", "need low_priority_max_batch_size above 0"),
+        (
+            "low_priority_max_batch_size { value: 8 } low_priority_allowed_batch_sizes: 4",
+            "Last entry in low_priority_allowed_batch_sizes must match low_priority_max_batch_size",
+        ),
+        ('mixed_priority_policy { value: "fair" }', "wanted one of low_priority_padding_with_max_batch_size"),
+        ('batch_padding_policy { value: "pad_up" }', "wanted one of PAD_UP, BATCH_DOWN, MINIMIZE_TPU_COST"),
         ("max_batch { value: 4 }", 'no field named "max_batch"'),
         ("max_batch_size { value: }", "1:"),
     ],
@@ -66,3 +75,16 @@ def test_a_batch_is_padded_to_the_next_allowed_size_only() -> None:
     parameters = BatchingParameters(max_batch_size=8, allowed_batch_sizes=(2, 8))
     assert [parameters.padded_rows(rows) for rows in (1, 2, 3, 8)] == [2, 2, 8, 8]
     assert BatchingParameters().padded_rows(3) == 3
+
+
+def test_priority_and_padding_settings_are_read_from_text() -> None:
+    found = parse_batching_parameters(
+        "low_priority_max_batch_size { value: 8 } low_priority_batch_timeout_micros { value: 5000 }"
+        " low_priority_max_enqueued_batches { value: 3 } low_priority_allowed_batch_sizes: 4"
+        ' low_priority_allowed_batch_sizes: 8 mixed_priority_policy { value: "priority_isolation" }'
+        ' batch_padding_policy { value: "BATCH_DOWN" }'
+    )
+    assert (found.low_priority_max_batch_size, found.low_priority_batch_timeout_micros) == (8, 5000)
+    assert (found.low_queue_rows, found.low_priority_allowed_batch_sizes) == (24, (4, 8))
+    assert (found.mixed_priority_policy, found.batch_padding_policy) == ("priority_isolation", "BATCH_DOWN")
+    assert [found.padded_rows(3, low=low) for low in (True, False)] == [4, 3]
