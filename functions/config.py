@@ -57,7 +57,7 @@ class Settings:
     file_system_poll_wait_seconds: int = flag(
         1,
         VERSIONS,
-        "Seconds between two looks at the storage for new versions; 0 looks until all was found, a negative number never.",
+        "Seconds between two looks at the storage for new versions; 0: until all was found; a negative number: never.",
         stock=True,
     )
     allow_version_labels_for_unavailable_models: bool = flag(

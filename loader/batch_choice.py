@@ -109,7 +109,7 @@ class BatchChoice:
         if down < head.rows or down == rows:
             return limit
         up = parameters.padded_rows(rows, low=head.low)
-        if parameters.batch_padding_policy == BATCH_DOWN or _cheaper_down(head.kind.cost, down, rows, up):
+        if parameters.batch_padding_policy == BATCH_DOWN or cheaper_down(head.kind.cost, down, rows, up):
             return down  # the rest makes the next batch
         return limit
 
@@ -141,6 +141,6 @@ class BatchChoice:
         return task.key is None or not task.kind.rows_seen or self._queue(task).rows_like(task) >= limit
 
 
-def _cheaper_down(cost: BatchCost, down: int, rows: int, up: int) -> bool:
+def cheaper_down(cost: BatchCost, down: int, rows: int, up: int) -> bool:
     """Whether a full batch of `down` rows costs less for each of them than `rows` padded to `up`."""
     return cost.estimate(down) * rows < cost.estimate(up) * down

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from loader.batch_choice import _cheaper_down
+from loader.batch_choice import cheaper_down
+from loader.batch_cost import BatchCost
+from loader.batch_choice import cheaper_down
 from loader.batch_cost import BatchCost
 from loader.batch_device import BatchDevice
 from loader.batching import BatchScheduler
@@ -146,7 +148,7 @@ def test_the_cheapest_padding_is_learned_from_the_runs(fixed: float, per_row: fl
     cost = BatchCost()
     for rows in (1, 4, 8) * 5:
         cost.observe(rows, fixed + per_row * rows)
-    assert _cheaper_down(cost, 4, 5, 8) is down
+    assert cheaper_down(cost, 4, 5, 8) is down
 
 
 @pytest.mark.parametrize("mixed", MIXED_PRIORITY_POLICIES)
