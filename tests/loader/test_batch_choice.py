@@ -8,8 +8,6 @@ import pytest
 
 from loader.batch_choice import cheaper_down
 from loader.batch_cost import BatchCost
-from loader.batch_choice import cheaper_down
-from loader.batch_cost import BatchCost
 from loader.batch_device import BatchDevice
 from loader.batching import BatchScheduler
 from loader.batching_parameters import BATCH_PADDING_POLICIES, MIXED_PRIORITY_POLICIES, BatchingParameters
