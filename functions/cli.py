@@ -34,6 +34,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve record TARGET --model M --requests FILE --to FILE
                                          requests and their answers as a warm-up file
   zeroserve inspect URL [--json]         the signatures of a SavedModel
+  zeroserve export URL --tflite OUT      a file for phones, checked to answer as the SavedModel does
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
   zeroserve declare NAME URL --image I   what is wanted of a model: its uploads deploy it
   zeroserve status|list|delete|split|promote|rollback
@@ -59,6 +60,7 @@ COMMANDS = {
     "compare": "functions.compare_cli",
     "coldstart": "functions.coldstart_cli",
     "gateway": "functions.gateway_cli",
+    "export": "functions.export_cli",
     "completion": "functions.completion_cli",
 }
 """Command -> the module whose `main` runs it: none is imported where a server starts."""

@@ -26,7 +26,7 @@ REVISIONS = "Versions as revisions of a cluster"
 WATCH = "Monitoring"
 OTHER = "Accepted for compatibility"
 
-_NO_TFLITE = "models are run by TensorFlow; convert nothing, serve the SavedModel"
+_NO_TFLITE = "a version that holds model.tflite is run by LiteRT, with one interpreter for each CPU"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

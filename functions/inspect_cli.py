@@ -11,6 +11,8 @@ from typing import Any
 
 from functions.signature_choice import runnable
 from loader import dtypes
+from loader.format import BUILT_IN, format_of
+from loader.format_model import load as load_format
 from loader.mixing.mix_file import NAME, is_mix
 from loader.saved_model import SAVED_MODEL_PB, SAVED_MODEL_PBTXT, read_signatures
 from loader.signature import Signature, TensorSpec
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit status; a failure is one line on standard error."""
     parser = argparse.ArgumentParser(
         prog="zeroserve inspect",
-        description="Shows the signatures of a SavedModel or a mix; no runtime is loaded.",
+        description="Shows the signatures of a model. A SavedModel or a mix is read without any runtime.",
     )
     parser.add_argument("url", help="a version's folder, or the folder of its versions (the highest is shown)")
     parser.add_argument("--tags", default="serve", help="comma-separated tags of the graph, default %(default)s")
@@ -46,6 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _signatures(folder: Path, tags: list[str]) -> Mapping[str, Signature]:
+    file = format_of(folder)
+    if file:
+        model = load_format(folder, file, 1)  # its runtime knows them
+        model.session.close()
+        return model.signatures
     if not is_mix(folder):
         return read_signatures(folder, tags)
     from loader.mixing.declaration import parse_mix  # noqa: PLC0415  few versions are mixes
@@ -57,7 +64,7 @@ def _signatures(folder: Path, tags: list[str]) -> Mapping[str, Signature]:
 
 @contextlib.contextmanager
 def _version_folder(url: str) -> Iterator[tuple[str, Path]]:
-    """What is looked at, and a local folder with its `saved_model.pb` or `mix.json`; a remote one is fetched alone."""
+    """What is looked at, and a local folder with its model's file; a remote one is fetched alone."""
     url = url.rstrip("/") or "/"
     try:
         versions = open_storage(url).list_versions()
@@ -73,7 +80,7 @@ def _version_folder(url: str) -> Iterator[tuple[str, Path]]:
         yield str(local), local
         return
     with tempfile.TemporaryDirectory(prefix="zeroserve-inspect-") as folder:
-        for name in (SAVED_MODEL_PB, SAVED_MODEL_PBTXT, NAME):
+        for name in (SAVED_MODEL_PB, SAVED_MODEL_PBTXT, NAME, *BUILT_IN):
             try:
                 content = read_object(f"{url}/{name}", MAX_SAVED_MODEL_BYTES)
             except FileNotFoundError:

@@ -18,6 +18,8 @@ from functions.metrics import Metrics
 from functions.scheduling import Scheduling
 from functions.session_settings import session_options, worker_cpus
 from loader import saved_model, tensorflow_c, warmup
+from loader.format import format_of
+from loader.format_model import load as load_format
 from loader.manager import ServableManager
 from loader.method_name import checked
 from loader.mixing import mix_file
@@ -83,10 +85,7 @@ class ModelLoader:
         if mix_file.is_mix(path):
             return self._load_mix(servable, path)
         try:
-            self._cold_start.note("library", *tensorflow_c.library().opening)
-            began = time.perf_counter()
-            model = saved_model.load(path, self._session_options)
-            self._note(servable, "load", began)
+            model = self._load_model(servable, path)
             if self._settings.enable_signature_method_name_check:
                 model = replace(model, signatures=checked(model.signatures))
         except BaseException:
@@ -101,6 +100,18 @@ class ModelLoader:
             self._release(path)
             raise
         return Servable(servable, model, scheduler, partial(self._release, path))
+
+    def _load_model(self, servable: ServableId, path: Path) -> saved_model.SavedModel:
+        file = format_of(path)
+        if not file:
+            self._cold_start.note("library", *tensorflow_c.library().opening)
+        began = time.perf_counter()
+        if file:
+            model = load_format(path, file, worker_cpus(self._settings))
+        else:
+            model = saved_model.load(path, self._session_options)
+        self._note(servable, "load", began)
+        return model
 
     @functools.cached_property
     def _mixes(self) -> "MixLoader":

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 
 from loader import bundle_index, manifest, object_name
+from loader.format import format_file, format_named
 from loader.mixing import mix_file
 from loader.saved_model_proof import Needs, needs
 from loader.status import Code, ServingError
@@ -99,6 +100,13 @@ def _faults(storage: Storage, listing: VersionListing) -> Iterator[str]:
         wanted = _text_model_needs(storage, listing, files["saved_model.pbtxt"])
     elif mix_file.NAME in files:
         yield from _mix_faults(storage, listing, files[mix_file.NAME])
+        return
+    elif file := format_file(files):
+        path, info = f"{listing.name}/{file}", files[file]
+        sizes = {path: one.size for path, one in files.items()}
+        yield from format_named(file).faults(
+            lambda start, end: storage.read(path, start, end, info.etag), info.size, sizes
+        )
         return
     else:
         yield "saved_model.pb: not there"

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from functions.inspect_cli import main
+from tests.formats.models import onnx_linear, version
 from tests.functions.served import GOLDEN_MODELS, ROOT
 
 
@@ -47,3 +49,9 @@ def test_neither_tensorflow_nor_its_library_is_loaded() -> None:
         "assert 'libtensorflow' not in open('/proc/self/maps').read()\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, timeout=60)
+
+
+def test_models_of_other_formats_are_shown_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx_linear(version(tmp_path))
+    assert main([str(tmp_path)]) == 0
+    assert ["input", "x", "float", "[?,", "2]", "x"] in [line.split() for line in capsys.readouterr().out.splitlines()]
