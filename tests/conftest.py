@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import importlib.metadata
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,10 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+
+# A shell that starts the tests in the background has SIGINT ignored, and programs inherit that: Ctrl-C would end none.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
