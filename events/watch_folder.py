@@ -111,6 +111,7 @@ class FolderWatch:
                 self._changed()
             due = bool(changes)
             if _there(self._folders()) != watched:
+                self._changed()  # what the watch has seen and not told yet ends with it
                 return
 
 

@@ -197,6 +197,10 @@ def test_while_the_other_service_is_down_the_fallback_answers(tmp_path: Path) ->
             assert not answer["escalated"].any()
             assert rows(near, "large", "fallback") == unsure.sum()
             assert rows(near, "large", "run", "zeroserve_mix_step_failures_total") == 1
+            page = (ROOT / "docs" / "metrics.md").read_text()
+            text = near.get("/monitoring/prometheus/metrics").text
+            families = set(re.findall(r"^# TYPE (zeroserve_mix_\S+)", text, re.MULTILINE))
+            assert families == set(re.findall(r"^\| `(zeroserve_mix_\w+)` \|", page, re.MULTILINE))
             with pytest.raises(ServingError, match="step 'large'") as error:
                 client.predict("strict", {"image": x})
             assert error.value.code is Code.UNAVAILABLE
