@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from functions.config import Settings, load_settings
 from functions.flags import UsageError
 from functions.serving import Beside, serve_process
+from functions.whole_file import write_whole
 from loader.gpu import has_gpu
 from loader.status import ServingError
 
@@ -227,11 +228,7 @@ def _listen(settings: Settings) -> list[socket.socket]:
 
 def _write_port(settings: Settings, first: socket.socket) -> None:
     if settings.port_file:
-        # under another name first: who waits for the file must never read half of it
-        path = Path(settings.port_file)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(f"{first.getsockname()[1]}\n")
-        partial.rename(path)
+        write_whole(Path(settings.port_file), b"%d\n" % first.getsockname()[1])
 
 
 def _greet(settings: Settings, first: socket.socket) -> None:

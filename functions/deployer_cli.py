@@ -13,6 +13,7 @@ from functions.deploy_app import DeployApplication
 from functions.deploy_function import deploy_function
 from functions.deployer_settings import FLAGS, DeployerSettings, load_deployer_settings
 from functions.http_server import serve
+from functions.whole_file import write_whole
 from knative.error import DeployError
 
 EXIT_FAILED = 1
@@ -45,11 +46,7 @@ def _listen(settings: DeployerSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.create_server((settings.host, settings.port), family=family, backlog=1024)
     if settings.port_file:
-        # Under another name first: who waits for the file must never read half of it.
-        path = Path(settings.port_file)
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(f"{listener.getsockname()[1]}\n")
-        partial.rename(path)
+        write_whole(Path(settings.port_file), b"%d\n" % listener.getsockname()[1])
     return listener
 
 

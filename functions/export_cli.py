@@ -5,7 +5,6 @@ Both models run the same random inputs, in several batch sizes; the file is writ
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from functions.signature_choice import runnable
+from functions.whole_file import write_whole
 from loader import dtypes, saved_model, tflite_session
 from loader.cpu import cpu_count
 from loader.dtypes import Array
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="zeroserve-export-") as scratch:
             found = _export(asked.url, Path(scratch), asked.quantize, tolerance)
             if not asked.dry_run:
-                _write(asked.tflite, (Path(scratch) / "model.tflite").read_bytes())
+                write_whole(asked.tflite, (Path(scratch) / "model.tflite").read_bytes())
     except (ServingError, OSError) as error:
         print(f"zeroserve export: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -179,16 +179,6 @@ def _inputs(signature: Signature, rows: int, random: np.random.Generator) -> dic
         floating = dtype.name in {"float", "double", "half", "bfloat16"}
         inputs[alias] = (random.random(sizes) if floating else random.integers(0, high, sizes)).astype(kind)
     return inputs
-
-
-def _write(target: Path, data: bytes) -> None:
-    """All of the file or nothing of it."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(data)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

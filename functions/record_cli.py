@@ -17,6 +17,7 @@ from typing import Any
 from functions.client import DEFAULT_TIMEOUT, Client
 from functions.client_values import inputs_from_json
 from functions.record_log import predict_record
+from functions.whole_file import is_special
 from loader.status import Code, ServingError
 from loader.warmup import MAX_RECORDS
 
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _record(asked: argparse.Namespace) -> int:
     target = Path(asked.to)
+    if is_special(target):
+        raise ServingError(Code.INVALID_ARGUMENT, f"--to={target} is no regular file: wanted the name of one")
     partial = target.with_name(f".{target.name}.part")
     count = 0
     with ExitStack() as stack:

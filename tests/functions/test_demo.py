@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def said() -> Iterator[str]:
+def said(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """What the real command says before it waits for requests, from the repository's root."""
-    command = [str(Path(sys.executable).parent / "zeroserve"), "serve", "--port=0", "--port_file=/dev/null"]
+    port_file = tmp_path_factory.mktemp("demo") / "port"
+    command = [str(Path(sys.executable).parent / "zeroserve"), "serve", "--port=0", f"--port_file={port_file}"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         lines = []
