@@ -111,7 +111,11 @@ def test_model_name_and_model_base_path_mean_what_they_mean_to_the_stock_image()
         (["--max_num_load_retries=-1"], {}, "--max_num_load_retries: found -1, wanted 0 or more"),
         (["--log_level=loud"], {}, "--log_level: found 'loud', wanted one of debug, info, warning, error"),
         (["--port=99999"], {}, "--port=99999, --rest_api_port=0: wanted 0 to 65535"),
-        (["--prefer_tflite_model"], {}, "--prefer_tflite_model: not supported: models are run by TensorFlow"),
+        (
+            ["--prefer_tflite_model"],
+            {},
+            "--prefer_tflite_model: not supported: a version that holds model.tflite is run by LiteRT",
+        ),
         ([], {"SERVING_PROT": "1"}, "unknown environment variable SERVING_PROT; the nearest known one is SERVING_PORT"),
         ([], {"SERVING_port": "1"}, "unknown environment variable SERVING_port"),
         ([], {"SERVING_PORT": "x"}, "SERVING_PORT: found 'x', wanted a whole number"),
