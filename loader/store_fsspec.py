@@ -43,6 +43,9 @@ WEBHDFS_PORT = 9870
 
 _NAMENODE_RPC_PORTS = {8020, 9000}
 
+_HADOOP = ("HADOOP_HOME", "ARROW_LIBHDFS_DIR")
+"""Where one of these is set pyarrow finds `libhdfs`. pyarrow alone may be there for Parquet files only."""
+
 _FLAT = {"s3", "gs", "gcs", "abfs", "az"}
 """Stores that list all descendants of a prefix at once; the others are walked folder by folder."""
 
@@ -173,11 +176,12 @@ class FsspecStore:
 def driver_url(url: str) -> str:
     """The URL as fsspec's driver wants it.
 
-    `hdfs://` goes over WebHDFS unless pyarrow, which needs Hadoop's own libraries, is installed: an RPC port of the
-    name node (none, 8020, 9000) becomes its HTTP port 9870, any other port is taken as the HTTP port.
+    `hdfs://` goes over WebHDFS unless pyarrow and Hadoop's own libraries, which it needs, are installed: an RPC port of
+    the name node (none, 8020, 9000) becomes its HTTP port 9870, any other port is taken as the HTTP port.
     """
     parts = urlsplit(url)
-    if parts.scheme != "hdfs" or importlib.util.find_spec("pyarrow") is not None:
+    hadoop = any(name in os.environ for name in _HADOOP) and importlib.util.find_spec("pyarrow") is not None
+    if parts.scheme != "hdfs" or hadoop:
         return url
     port = parts.port
     http_port = WEBHDFS_PORT if port is None or port in _NAMENODE_RPC_PORTS else port
