@@ -1,5 +1,6 @@
 """The models of one server: storage, cache, source, manager and sessions, put together from the settings."""
 
+import contextlib
 import logging
 import tempfile
 import threading
@@ -15,6 +16,7 @@ from functions.config import Settings
 from functions.demo.bundle import demo_model
 from functions.metrics import Counter, Gauge, Metrics
 from functions.metrics_text import Samples
+from functions.version_metrics import VersionMetrics
 from loader import completeness
 from loader.cache import ModelCache
 from loader.config_file import MAX_CONFIG_BYTES, ConfigFile, Reload, read_local
@@ -22,8 +24,9 @@ from loader.lifecycle import LoadOptions
 from loader.manager import ManagerOptions, ServableManager
 from loader.model_config import DEFAULT_POLICY, ModelConfig
 from loader.policy import Specific
-from loader.servable import Servable, ServableId
+from loader.servable import Servable, ServableId, VersionStatus
 from loader.source import SourceOptions, StorageSource
+from loader.status import ServingError
 from loader.storage import open_storage, read_object
 from loader.stored_version import StoredVersion
 from loader.transition import Transition
@@ -102,6 +105,7 @@ class Models:
             self.manager = ServableManager(self._fetch, self._load, options)
             self.source = StorageSource(self.manager, storage, completeness.missing, source_options, self._looked)
             self._reload_here = self.source.reload
+            self._statuses_here = self.manager.statuses
         else:
             from functions import crew_member, crew_models  # noqa: PLC0415  only with several workers
 
@@ -110,8 +114,10 @@ class Models:
                 manager, storage, completeness.missing, source_options, self._looked
             )
             self._reload_here = source.reload_here
+            self._statuses_here = manager.statuses_here
             self._member = crew_member.CrewMember(berth, metrics, manager, source, self._missing_here)
         metrics.add_family(Gauge("zeroserve_open_handles", ("model_name", "version"), self._open_handles))
+        self._versions = VersionMetrics(metrics, self._statuses)
         self._config_file = (
             ConfigFile(settings.model_config_file, self._reload_here, root=str(Path.cwd()), read=self._config_text)
             if settings.model_config_file
@@ -215,7 +221,12 @@ class Models:
     def _fetch(self, servable: ServableId, stored: StoredVersion, cancel: threading.Event) -> Path:
         self._fetched.add(servable.name)
         began = time.perf_counter()
-        path = self._cache.fetch(stored.storage, stored.listing, cancel)
+        try:
+            path = self._cache.fetch(stored.storage, stored.listing, cancel)
+        except BaseException as error:
+            if not cancel.is_set():
+                self._versions.load_failed(servable, "download", error)
+            raise
         ended = time.perf_counter()
         self._metrics.load_seconds.observe((servable.name, "download"), ended - began)
         self._cold_start.note("download", began, ended)
@@ -229,7 +240,18 @@ class Models:
         except BaseException:
             self._cache.release(path)
             raise
-        return loader.load(servable, path, url)
+        try:
+            return self._versions.counted(loader.load(servable, path, url))
+        except BaseException as error:
+            self._versions.load_failed(servable, "load", error)
+            raise
+
+    def _statuses(self) -> dict[str, list[VersionStatus]]:
+        found: dict[str, list[VersionStatus]] = {}
+        for name in self.manager.names():
+            with contextlib.suppress(ServingError):  # nothing was heard of its versions yet
+                found[name] = self._statuses_here(name)
+        return found
 
 
 def _is_url(path: str) -> bool:

@@ -1,0 +1,27 @@
+"""What a server exports, read by Prometheus' own parser."""
+
+from collections.abc import Mapping
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+PATH = "/monitoring/prometheus/metrics"
+Found = Mapping[str, Mapping[frozenset[tuple[str, str]], float]]
+"""Name of a sample -> its labels -> its number."""
+
+
+def read(text: str) -> Found:
+    found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return found
+
+
+def scrape(address: str, path: str = PATH) -> Found:
+    return read(requests.get(f"http://{address}{path}", timeout=60).text)
+
+
+def value(found: Found, name: str, **labels: str) -> float:
+    """The sum over all samples of a name that have these labels."""
+    return sum(number for pairs, number in found.get(name, {}).items() if labels.items() <= dict(pairs).items())
