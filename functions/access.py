@@ -1,0 +1,159 @@
+"""What is known of one request, kept while it is answered, for those who want to know: log, traces, tap.
+
+    access = current.get()
+    if access is not None:
+        access.model = name
+
+`current` holds None unless somebody has asked (`functions.access_door`): then this is all that a request pays. A record
+belongs to one request and to the event loop's thread; of its runs alone it is told by other threads (`ran`).
+"""
+
+import os
+import re
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from loader.run_log import Ran
+from loader.status import Code
+
+REQUEST_ID = b"x-request-id"
+"""The header that a caller may give its request's id in, and that every answer has it in."""
+
+MAX_REQUEST_ID = 128
+"""Characters of an id that is taken from a caller; instead of a longer or a stranger one there is a new one."""
+
+REST, GRPC = "REST", "GRPC"
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~:/+=@-]{0,%d}" % (MAX_REQUEST_ID - 1))
+
+
+class Trace(Protocol):
+    """What traces keep of one request; `functions.tracing` has it."""
+
+    def ran(self, run: Ran) -> None:
+        """A run is over."""
+
+
+@dataclass(slots=True, eq=False)
+class Access:
+    """One request. Times in seconds are those of `time.monotonic()`, and lengths.
+
+    Attributes:
+        request_id: the caller's (`x-request-id`), or a new one; at most `MAX_REQUEST_ID` safe characters.
+        protocol: `REST` or `GRPC`.
+        method: of HTTP, `POST`.
+        path: as sent, still percent-encoded.
+        headers: by name in small letters; of a name that was sent twice, the last.
+        began: when its head had been read.
+        began_ns: the same by the clock on the wall, in nanoseconds since 1970.
+        ended: when its answer was complete; 0 until then.
+        trace_id: 32 hexadecimal digits; the caller's, else a new one where traces are on; else empty.
+        parent_id: 16 hexadecimal digits: the caller's span; empty for none.
+        span_id: likewise: this request's own span; empty without traces.
+        trace: where spans are kept; None where this request is not sampled.
+        api: `predict`, `classify`, `infer`, `status`...; for gRPC the method's name; empty for what is no door.
+        model, label: as the request names them; empty for none.
+        wanted_version: as the request names it.
+        version: the version that answered, or None.
+        signature: that was run; empty for none.
+        rows: of the inputs; 0 where nothing was run.
+        request_bytes, response_bytes: of the bodies, as on the wire.
+        status: of HTTP; 0 where there was no answer.
+        code: how it ended.
+        error: the text of what went wrong, as the caller got it; it may hold whatever callers send.
+        cold: whether it came before the server was ready.
+        peer: the tag of the revision that it was forwarded to; empty for none.
+        runs: session runs and batches that it took part in.
+    """
+
+    request_id: str
+    protocol: str
+    method: str
+    path: str
+    headers: Mapping[bytes, bytes]
+    began: float
+    began_ns: int
+    ended: float = 0.0
+    trace_id: str = ""
+    parent_id: str = ""
+    span_id: str = ""
+    trace: Trace | None = None
+    api: str = ""
+    model: str = ""
+    label: str = ""
+    wanted_version: int | None = None
+    version: int | None = None
+    signature: str = ""
+    rows: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    status: int = 0
+    code: Code = Code.OK
+    error: str = ""
+    cold: bool = False
+    peer: str = ""
+    runs: list[Ran] = field(default_factory=list)
+
+    def ran(self, run: Ran) -> None:
+        """See `loader.run_log.RunObserver`. Safe from any thread."""
+        self.runs.append(run)
+        if self.trace is not None:
+            self.trace.ran(run)
+
+    def answered_by(self, name: str, version: int, signature: str, rows: int) -> None:
+        """A version has run `rows` rows through a signature."""
+        self.model, self.version, self.signature, self.rows = name, version, signature, rows
+
+    def end(self) -> None:
+        """The answer is complete, or nobody waits for it any more."""
+        self.ended = time.monotonic()
+
+    def failed(self, code: Code, text: str) -> None:
+        """The request ends with an error."""
+        self.code, self.error = code, text
+
+    @property
+    def queue_seconds(self) -> float:
+        """The longest wait before a run."""
+        return max((run.started - run.since for run in self.runs), default=0.0)
+
+    @property
+    def run_seconds(self) -> float:
+        """From the beginning of its first run or batch to the end of its last, waits between them included."""
+        return max(run.ended for run in self.runs) - min(run.started for run in self.runs) if self.runs else 0.0
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of its largest batch, other requests' included; 0 without one."""
+        return max((run.batch.rows for run in self.runs if run.batch is not None), default=0)
+
+
+class Sink(Protocol):
+    """Wants records. Used on the event loop's thread."""
+
+    def begun(self, access: Access) -> None:
+        """A request's head has been read: `Access` has what the head says."""
+
+    def ended(self, access: Access) -> None:
+        """Its answer is complete, or its client gone. It must not block and raises nothing."""
+
+
+current: ContextVar[Access | None] = ContextVar("access", default=None)
+"""The record of the request that this context answers; None where nobody wants one."""
+
+
+def new_access(protocol: str, method: str, path: str, headers: Mapping[bytes, bytes]) -> Access:
+    """The record of a request whose head has just been read."""
+    return Access(
+        request_id(headers.get(REQUEST_ID)), protocol, method, path, headers, time.monotonic(), time.time_ns()
+    )
+
+
+def request_id(given: bytes | None) -> str:
+    """The id that a caller gives, if it is one; else a new one that cannot be guessed."""
+    if given is not None and len(given) <= MAX_REQUEST_ID and _SANE_ID.fullmatch(given):
+        return given.decode("ascii")
+    return os.urandom(16).hex()
