@@ -5,7 +5,10 @@
 The server runs in this process, its parts wrapped with clocks of CPU time; the load comes from another process. A
 part's time is its own, without the parts that it calls. What the clocks cost is measured and taken off. `outside` is
 the rest of the process's CPU time: the event loop, the kernel's reading and waiting, what did not run inline.
-The same load runs first without clocks: `undisturbed` is what a request costs then.
+The same load runs first without clocks: `undisturbed` is what a request costs then. `straight` is the same path without
+sockets: the bytes of a request are handed to the connection's protocol, the bytes of the answer taken from it, nothing
+else in between, and what TensorFlow's run takes of it is told apart. The difference to `undisturbed` is the kernel, the
+event loop, and a core that sleeps between two requests and shares its caches with the load generator.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import contextlib
 import json
 import resource
 import socket
+import statistics
 import sys
 import tempfile
 import time
@@ -28,6 +32,7 @@ from functions import http1, metrics, rest_verbs
 from functions.asgi import Application
 from functions.config import load_settings
 from functions.http_server import HttpServer
+from functions.http_service import HttpService
 from functions.rest import RestApi
 from functions.rest_verbs import RestVerbs
 from functions.server import Server
@@ -165,6 +170,77 @@ async def load(port: int, connections: int, seconds: float) -> tuple[float, floa
     )
 
 
+class _Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.waiter: asyncio.Future[None] | None = None
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+        if self.waiter is not None:
+            self.waiter.set_result(None)
+            self.waiter = None
+
+    def abort(self) -> None:
+        pass
+
+    async def until_written(self) -> None:
+        """Waits for the next write."""
+        self.waiter = asyncio.get_running_loop().create_future()
+        await self.waiter
+
+    def is_closing(self) -> bool:
+        return False
+
+
+STRAIGHT_ROUNDS, STRAIGHT_REQUESTS = 25, 2000
+
+
+async def straight(server: Server) -> tuple[list[float], float]:
+    """CPU seconds of a request handed over without a socket, by round; and the median of those inside TensorFlow."""
+    service = HttpService(server.application, asyncio.get_running_loop())
+    service.start()
+    wire, connection = _Wire(), http1.Http1Protocol(service)
+    connection.connection_made(wire)
+    content = body(CASE)
+    head = f"POST /v1/models/{CASE}:predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(content)}\r\n\r\n".encode() + content
+
+    async def one_round() -> float:
+        wire.written.clear()
+        begun = time.thread_time()
+        for count in range(STRAIGHT_REQUESTS):
+            connection.data_received(request)
+            if len(wire.written) == count:  # the run was given to another thread, as one that was slow is
+                await wire.until_written()
+        seconds = (time.thread_time() - begun) / STRAIGHT_REQUESTS
+        assert wire.written[-1].startswith(b"HTTP/1.1 200 OK\r\n")
+        return seconds
+
+    await one_round()  # the first runs leave this thread too
+    whole = [await one_round() for _ in range(STRAIGHT_ROUNDS)]
+    library = _session(server)._library
+    run, clocks = library.SessionRun, Clocks()
+    library.SessionRun = clocks.function("run", run)
+    inside = []
+    for _ in range(STRAIGHT_ROUNDS):
+        clocks.seconds.clear()
+        await one_round()
+        inside.append(clocks.seconds["run"] / STRAIGHT_REQUESTS)
+    library.SessionRun = run
+    service.stop()
+    return whole, statistics.median(inside) - clocks.own_cost() / 2
+
+
+def _session(server: Server) -> Any:
+    assert server._models is not None
+    with server._models.manager.handle(_spec()) as handle:
+        return handle.servable.model.session
+
+
 async def measure(options: argparse.Namespace) -> None:
     """Starts the server, loads it twice, prints."""
     root = models_root() / CASE
@@ -174,6 +250,13 @@ async def measure(options: argparse.Namespace) -> None:
     port = listening.getsockname()[1]
     server.start()
     await asyncio.to_thread(server.wait_loaded)
+    if "--enable_batching" not in options.flags:  # a batch is another thread's, and waited for
+        whole, inside = await straight(server)
+        least, middle = min(whole) * 1e6, statistics.median(whole) * 1e6
+        print(
+            f"straight: {middle:.1f} us (least {least:.1f}), of them {inside * 1e6:.1f} in TensorFlow:"
+            f" {middle - inside * 1e6:.1f} without (least {least - inside * 1e6:.1f})"
+        )
     http_server = HttpServer(server.application)
     await http_server.start([listening])
     await load(port, options.connections, 1.0)
