@@ -7,6 +7,7 @@ What it would have done, the sweep does.
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from events.clients import Clients
 from events.landing import Landing
@@ -39,12 +40,19 @@ class Follower:
     Args:
         landing: takes the steps.
         threads: how many models are looked at at a time.
+        looked: told what each look found, and None where it failed; must not block.
     """
 
-    def __init__(self, landing: Landing, threads: int) -> None:
+    def __init__(
+        self,
+        landing: Landing,
+        threads: int,
+        looked: Callable[[str, Outcome | None], None] = lambda service, found: None,
+    ) -> None:
         self._clients: Clients = landing.clients
         self._namespace = landing.namespace
         self._landing = landing
+        self._looked = looked
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
         self.looks: Looks[Outcome] = Looks(self._step, threads)
@@ -56,7 +64,12 @@ class Follower:
         self.looks.close()
 
     def _step(self, service: str) -> Outcome:
-        outcome = self._landing.advance(service)
+        try:
+            outcome = self._landing.advance(service)
+        except BaseException:
+            self._looked(service, None)
+            raise
+        self._looked(service, outcome)
         for revision in outcome.awaits:
             self._follow(service, revision)
         if outcome.again is not None:

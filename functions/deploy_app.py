@@ -7,6 +7,8 @@ from events.answer import Answer
 from events.door import BodyTooLongError
 from functions.asgi import Receive, Scope, Send
 from functions.deploy_function import DeployFunction
+from functions.landing_metrics import PROXIED
+from functions.metrics import DEFAULT_PATH
 
 PROBES = frozenset({"/healthz", "/readyz"})
 
@@ -31,6 +33,10 @@ class DeployApplication:
             await _send(send, Answer(200, "ok"), head=method == "HEAD")
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if method in {"GET", "HEAD"} and path == DEFAULT_PATH and not PROXIED & headers.keys():
+            text = self._function().counts.text().decode()
+            await _send(send, Answer(200, text, content_type="text/plain; version=0.0.4"), head=method == "HEAD")
+            return
         if headers.get("content-encoding", "identity") != "identity":
             await _send(send, Answer(415, "events are taken as they are, without content-encoding"))
             return
@@ -48,11 +54,16 @@ class DeployApplication:
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return bytes(body)
 
+        function = self._function()
+        # Our own server takes the first step of a request outside of any task, where a deadline cannot be set.
+        answer = await asyncio.ensure_future(function.door.handle(method, headers, read))
+        function.counts.answered(answer.status)
+        await _send(send, answer, head=method == "HEAD")
+
+    def _function(self) -> DeployFunction:
         if self._made is None:
             self._made = self._make()
-        # Our own server takes the first step of a request outside of any task, where a deadline cannot be set.
-        answer = await asyncio.ensure_future(self._made.door.handle(method, headers, read))
-        await _send(send, answer, head=method == "HEAD")
+        return self._made
 
     def close(self) -> None:
         """Ends the function's work."""

@@ -22,6 +22,7 @@ from events.stores import Stores
 from functions.config import cluster_environment, sink_environment
 from functions.deployer_settings import DeployerSettings, words
 from functions.gated_rollout import gated_rollout
+from functions.landing_metrics import LandingMetrics
 from knative import kubeconfig
 from knative.client import Client
 from knative.kubeconfig import Access
@@ -45,10 +46,12 @@ class DeployFunction:
     Attributes:
         door: answers.
         namespace: of the services.
+        counts: what it did, as metrics.
     """
 
     door: Door
     namespace: str
+    counts: LandingMetrics
     _ends: tuple[Callable[[], None], ...]
 
     def close(self) -> None:
@@ -75,8 +78,10 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
     sink = settings.rollout_sink or sink_environment().get("K_SINK", "")
     tell = RolloutEvents(sink, namespace) if sink else None
     rollout = gated_rollout(settings, clients, bench)
-    landing = Landing(clients, namespace, Stores(settings.storage_driver), rollout, emit=tell or _nobody)
-    follower = Follower(landing, settings.look_threads)
+    counts = LandingMetrics()
+    emit = counts.telling(tell or _nobody)
+    landing = Landing(clients, namespace, Stores(settings.storage_driver), rollout, emit=emit)
+    follower = Follower(landing, settings.look_threads, counts.looked)
     declared: Looks[tuple[Declared, ...]] = Looks(lambda _: landing.declared(), 1)
     door = Door(
         follower,
@@ -87,7 +92,7 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
         open_url=_fetch,
     )
     ends = (declared.close, follower.close, bench.close, *([tell.close] if tell else []))
-    return DeployFunction(door, namespace, ends)
+    return DeployFunction(door, namespace, counts, ends)
 
 
 def _nobody(kind: str, service: str, data: Mapping[str, Any]) -> None:

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from events.outcome import Outcome, State
+from functions.landing_metrics import LandingMetrics
+from tests.functions.exported import read, value
 from tests.functions.served import ROOT
 from tests.servers.process import free_port, running, wait_for_http
 
@@ -201,3 +205,38 @@ def test_a_start_that_makes_no_sense_ends_with_one_line(tmp_path, command, more,
     assert done.returncode != 0
     assert words in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode() or command == "functions-framework"
+
+
+def test_what_it_does_is_counted_for_who_asks_the_pod_and_hidden_from_who_comes_through_a_proxy(tmp_path: Path) -> None:
+    def metrics(port: int, **headers: str) -> tuple[int, str]:
+        answer = requests.get(f"http://127.0.0.1:{port}/monitoring/prometheus/metrics", headers=headers, timeout=60)
+        return answer.status_code, answer.text
+
+    with deployer(tmp_path, "own server") as (_, port):
+        assert ask(port, b"{}", **event("somebody.elses"))[0] == 204
+        assert ask(port, b"{", Authorization="")[0] == 401
+        status, text = metrics(port)
+        assert status == 200
+        found = read(text)
+        assert value(found, "zeroserve_event_answers_total", code="204") == 1
+        assert value(found, "zeroserve_event_answers_total", code="401") == 1
+        for proxied in ({"X-Forwarded-For": "10.0.0.1"}, {"Forwarded": "for=10.0.0.1"}):
+            status, text = metrics(port, **proxied)
+            assert status == 405
+            assert "zeroserve_" not in text
+
+
+def test_where_each_model_stands_is_what_the_last_look_found() -> None:
+    counts, told = LandingMetrics(), []
+    tell = counts.telling(lambda kind, service, data: told.append((kind, service)))
+    tell("failed", "m", {})
+    for outcome in (Outcome(State.WORKING), Outcome(State.FAILED), None, Outcome(State.DONE)):
+        counts.looked("m", outcome)
+        counts.looked("other", outcome)
+    counts.looked("other", Outcome(State.UNDECLARED))
+    found = read(counts.text().decode())
+    assert found["zeroserve_landing_state"] == {frozenset({("service", "m"), ("state", "done")}): 1}
+    assert value(found, "zeroserve_rollout_events_total", service="m", kind="failed") == 1
+    assert told == [("failed", "m")]
+    counts.looked("m", None)
+    assert value(read(counts.text().decode()), "zeroserve_landing_state", service="m", state="unreachable") == 1
