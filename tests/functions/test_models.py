@@ -243,7 +243,7 @@ def test_each_phase_of_a_load_the_warm_up_and_the_whole_start_are_metrics(s3: S3
 def test_every_family_is_documented_with_its_labels_and_no_other(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "metrics.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \| ([^|]*)\|", page, re.MULTILINE)
-    # Those of mixes come with the first mix: tests/functions/test_mixing.py; the deploy function's are test_deployer.py's.
+    # Those of mixes come with the first mix (test_mixing.py), the deploy function has its own (test_deployer.py).
     rows = [(name, labels) for name, labels in rows if not name.startswith(ELSEWHERE)]
     documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     revision = ("--model_version=1", "--peer_url=http://{tag}-m.test.svc")
