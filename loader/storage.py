@@ -105,7 +105,7 @@ class Storage:
         Source: tensorflow_serving/sources/storage_path/file_system_storage_path_source.cc (IndexChildrenByVersion).
         """
         children: dict[str, list[ObjectInfo]] = {}
-        for info in self._ask(lambda store: store.walk()):
+        for info in self.walk():
             head, slash, rest = info.path.partition("/")
             below = children.setdefault(head, [])
             if not slash:
@@ -161,6 +161,26 @@ class Storage:
     def size(self, path: str) -> int:
         """Bytes of one object; -1 where the store does not say. Errors as `read`."""
         return self._ask(lambda store: store.size(path))
+
+    def walk(self) -> list[ObjectInfo]:
+        """All objects below the base path, never from a cache; see `Store.walk`."""
+        return self._ask(lambda store: store.walk())
+
+    def info(self, path: str) -> ObjectInfo:
+        """One object as a listing shows it. Errors as `read`."""
+        return self._ask(lambda store: store.info(path))
+
+    def put(self, path: str, file: Path) -> None:
+        """Makes the bytes of a local file the object at `path`, whole or not at all; what was there is replaced.
+
+        Raises:
+            ServingError: UNAVAILABLE, PERMISSION_DENIED.
+        """
+        self._ask(lambda store: store.put(path, file))
+
+    def delete(self, path: str) -> None:
+        """Removes one object; one that is gone already is fine. Errors as `put`."""
+        self._ask(lambda store: store.delete(path))
 
     def store(self) -> Store:
         """The connection of this process. One that was made before a fork is never used after it."""

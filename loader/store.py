@@ -1,10 +1,11 @@
-"""What every store gives: the objects below one base path, and ranges of their bytes.
+"""What every store gives: the objects below one base path, ranges of their bytes, and room for new ones.
 
 A store knows nothing of models or versions. Implementations: `loader.store_local`, `loader.store_obstore`,
 `loader.store_fsspec`; `loader.storage` chooses between them by the URL.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,6 +22,9 @@ LIST_SECONDS = 30.0
 
 READ_SECONDS = 60.0
 """How long one ranged read may take."""
+
+WRITE_SECONDS = 600.0
+"""How long one object may take to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,15 @@ class Store(Protocol):
     def size(self, path: str) -> int:
         """Bytes of the object at `path`, relative to the base path."""
 
+    def info(self, path: str) -> ObjectInfo:
+        """The object at `path` as a listing would show it."""
+
+    def put(self, path: str, file: Path) -> None:
+        """Makes the bytes of a local file the object at `path`, whole or not at all; what was there is replaced."""
+
+    def delete(self, path: str) -> None:
+        """Removes the object at `path`; one that is gone already is fine."""
+
     def ranges(self, path: str) -> bool:
         """Whether parts of the object at `path` can be read; a plain web server may only give all of it."""
 
@@ -102,21 +115,21 @@ def first_line(error: BaseException) -> str:
     return "".join(c if c.isprintable() else " " for c in line)[:500] or type(error).__name__
 
 
-def unavailable(url: str, reason: str) -> ServingError:
+def unavailable(url: str, reason: str, doing: str = "read") -> ServingError:
     """The store cannot be reached or does not answer."""
     return ServingError(
         Code.UNAVAILABLE,
-        f"cannot read {shown_host(url)}: {reason}; check that its endpoint is right and reachable from here, and the "
-        "credentials in the driver's own environment",
+        f"cannot {doing} {shown_host(url)}: {reason}; check that its endpoint is right and reachable from here, and "
+        "the credentials in the driver's own environment",
     )
 
 
-def denied(url: str, reason: str) -> ServingError:
+def denied(url: str, reason: str, doing: str = "read") -> ServingError:
     """The store answers, and says no."""
+    remedy = "list and read, or make it public" if doing == "read" else doing
     return ServingError(
         Code.PERMISSION_DENIED,
-        f"may not read {shown_host(url)}: {reason}; give its driver credentials that may list and read, or make it "
-        "public",
+        f"may not {doing} {shown_host(url)}: {reason}; give its driver credentials that may {remedy}",
     )
 
 

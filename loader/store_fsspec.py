@@ -8,6 +8,7 @@ No listing comes from a driver's cache (`use_listings_cache=False`): those never
 """
 
 import base64
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ from loader.store import (
     MAX_DEPTH,
     MAX_OBJECTS,
     READ_SECONDS,
+    WRITE_SECONDS,
     ObjectInfo,
     denied,
     first_line,
@@ -104,6 +107,48 @@ class FsspecStore:
 
         return self._within(READ_SECONDS, ask)
 
+    def info(self, path: str) -> ObjectInfo:
+        """One object; see `Store.info`."""
+
+        def ask() -> ObjectInfo:
+            fs, base = self._driver()
+            fs.invalidate_cache()
+            detail = fs.info(_join(base, path))
+            if detail.get("type") == "directory":
+                raise FileNotFoundError(f"{shown_host(self._url)}: {path} is a folder")
+            return _info(path, detail)
+
+        return self._within(READ_SECONDS, ask)
+
+    def put(self, path: str, file: Path) -> None:
+        """Uploads a file; see `Store.put`. File systems get it under another name first, which then takes the place."""
+
+        def ask() -> None:
+            fs, base = self._driver()
+            target = _join(base, path)
+            if self._protocol in _FLAT:
+                fs.put_file(str(file), target)
+                return
+            folder, _, name = target.rpartition("/")
+            fs.makedirs(folder, exist_ok=True)
+            beside = f"{folder}/.{name}.{os.getpid()}"
+            fs.put_file(str(file), beside)
+            if fs.exists(target):  # HDFS moves nothing onto what is there
+                fs.rm_file(target)
+            fs.mv(beside, target)
+
+        self._within(WRITE_SECONDS, ask, "write")
+
+    def delete(self, path: str) -> None:
+        """Removes one object."""
+
+        def ask() -> None:
+            fs, base = self._driver()
+            fs.rm_file(_join(base, path))
+
+        with contextlib.suppress(FileNotFoundError):
+            self._within(READ_SECONDS, ask, "delete")
+
     def ranges(self, path: str) -> bool:
         """Whether a web server gives parts; everything else that fsspec reads does."""
         if self._protocol not in {"http", "https"}:
@@ -144,7 +189,7 @@ class FsspecStore:
                 self._made = (fs, base)
             return self._made
 
-    def _within(self, seconds: float, call: Callable[[], _T]) -> _T:
+    def _within(self, seconds: float, call: Callable[[], _T], doing: str = "read") -> _T:
         """The answer of `call`, its errors in the words of `Store`, within `seconds`."""
         load_driver(self._url)  # before the clock starts: importing s3fs takes a second, on a busy machine more
         answer: list[_T] = []
@@ -162,15 +207,17 @@ class FsspecStore:
         if answer:
             return answer[0]
         if not failure:
-            raise unavailable(self._url, f"no answer within {seconds:g} s")
+            raise unavailable(self._url, f"no answer within {seconds:g} s", doing)
         error = failure[0]
         if isinstance(error, (ServingError, FileNotFoundError)):
             raise error
         if isinstance(error, NotADirectoryError):
             raise FileNotFoundError(first_line(error)) from error
         if isinstance(error, PermissionError):
-            raise denied(self._url, first_line(error)) from error
-        raise unavailable(self._url, first_line(error)) from error
+            raise denied(self._url, first_line(error), doing) from error
+        if isinstance(error, NotImplementedError):
+            raise unavailable(self._url, f"the driver of {self._protocol!r} cannot do that", doing) from error
+        raise unavailable(self._url, first_line(error), doing) from error
 
 
 def driver_url(url: str) -> str:

@@ -1,9 +1,13 @@
 """Files of the local file system, mounted volumes included."""
 
+import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from loader.store import MAX_DEPTH, MAX_OBJECTS, ObjectInfo, denied, first_line, too_many, unavailable
+
+_COPY_BYTES = 1 << 20
 
 
 class LocalStore:
@@ -42,19 +46,50 @@ class LocalStore:
                     if depth < MAX_DEPTH:
                         self._walk(entry.path, name + "/", depth + 1, found)
                     continue
-                stat = entry.stat()
+                found.append(_info(name, entry.stat()))
             except FileNotFoundError:
                 # Gone between the listing and now, or a link to nowhere: the next look sees what is there.
                 continue
-            # The inode tells a file that was renamed into place from the one before it with the same size and time.
-            etag = f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
-            found.append(ObjectInfo(name, stat.st_size, stat.st_mtime, etag))
             if len(found) > MAX_OBJECTS:
                 raise too_many(str(self.path))
 
     def size(self, path: str) -> int:
         """Bytes of one file."""
         return (self.path / path).stat().st_size
+
+    def info(self, path: str) -> ObjectInfo:
+        """One file; see `Store.info`."""
+        target = self.path / path
+        stat = target.stat()
+        if not target.is_file():
+            raise FileNotFoundError(f"{target} is not a file")
+        return _info(path, stat)
+
+    def put(self, path: str, file: Path) -> None:
+        """Copies a file under another name first, which then takes the place; see `Store.put`."""
+        target = self.path / path
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as source, beside.open("wb") as copy:
+                shutil.copyfileobj(source, copy, _COPY_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+            beside.replace(target)
+        except PermissionError as error:
+            raise denied(str(target), first_line(error), "write") from error
+        except OSError as error:
+            raise unavailable(str(target), first_line(error), "write") from error
+        finally:
+            with contextlib.suppress(OSError):  # usually it took the place already
+                beside.unlink()
+
+    def delete(self, path: str) -> None:
+        """Removes one file."""
+        try:
+            (self.path / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise denied(str(self.path / path), first_line(error), "delete") from error
 
     def ranges(self, path: str) -> bool:
         """Always."""
@@ -69,3 +104,8 @@ class LocalStore:
                 return memoryview(os.pread(file.fileno(), end - start, start))
         except PermissionError as error:
             raise denied(str(self.path / path), first_line(error)) from error
+
+
+def _info(path: str, stat: os.stat_result) -> ObjectInfo:
+    # The inode tells a file that was renamed into place from the one before it with the same size and time.
+    return ObjectInfo(path, stat.st_size, stat.st_mtime, f"{stat.st_ino}-{stat.st_mtime_ns}-{stat.st_ctime_ns}")

@@ -5,11 +5,13 @@ A process that was forked after obstore had been used can never use it: its thre
 Such a process is told so at once, and reads through fsspec (see `_ask`); gunicorn forks before anything is read.
 """
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -44,6 +46,9 @@ CONNECT_SECONDS = 5.0
 RETRIES = 3
 RETRY_SECONDS = 10.0
 """Retries of one request stop after this many seconds."""
+
+PUT_PARTS = 4
+"""Parts of one upload that are on their way at the same time, each of 5 MiB."""
 
 PAGE_OBJECTS = 1000
 """Objects asked for at once; what S3 gives at most."""
@@ -96,6 +101,25 @@ class ObstoreStore:
         """Bytes of one object."""
         return self._ask(lambda store: int(obstore.head(store, path)["size"]), path)
 
+    def info(self, path: str) -> ObjectInfo:
+        """One object; see `Store.info`."""
+        return self._ask(lambda store: _info(obstore.head(store, path)), path)
+
+    def put(self, path: str, file: Path) -> None:
+        """Uploads a file, a large one in parts; see `Store.put`.
+
+        Raises:
+            NeedsFsspecError: Cloud Storage without credentials, as of an emulator: obstore signs all uploads.
+        """
+        if self._url.startswith("gs://") and self._options.get("skip_signature"):
+            raise NeedsFsspecError("it is written without credentials")
+        self._ask(lambda store: obstore.put(store, path, file, max_concurrency=PUT_PARTS), path, "write")
+
+    def delete(self, path: str) -> None:
+        """Removes one object."""
+        with contextlib.suppress(FileNotFoundError):
+            self._ask(lambda store: obstore.delete(store, path), path, "delete")
+
     def ranges(self, path: str) -> bool:
         """Always."""
         del path
@@ -117,7 +141,7 @@ class ObstoreStore:
 
         return self._ask(ask, path)
 
-    def _ask(self, call: Callable[[ObjectStore], _T], what: str) -> _T:
+    def _ask(self, call: Callable[[ObjectStore], _T], what: str, doing: str = "read") -> _T:
         """The answer of one call, its errors in the words of `Store`."""
         if _Runtime.pid is None:
             _Runtime.pid = os.getpid()
@@ -135,7 +159,7 @@ class ObstoreStore:
         except PreconditionError as error:
             raise replaced(self._url, what) from error
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise denied(self._url, first_line(error)) from error
+            raise denied(self._url, first_line(error), doing) from error
         except InvalidPathError as error:
             raise NeedsFsspecError(first_line(error)) from error
         except BaseError as error:
@@ -144,7 +168,7 @@ class ObstoreStore:
                 raise FileNotFoundError(f"{shown_host(self._url)}: no such bucket") from error
             if "PermanentRedirect" in text or "AuthorizationHeaderMalformed" in text:
                 raise NeedsFsspecError("the bucket is in another region") from error
-            raise unavailable(self._url, first_line(error)) from error
+            raise unavailable(self._url, first_line(error), doing) from error
 
     def _made(self) -> ObjectStore:
         with self._lock:
