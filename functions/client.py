@@ -11,14 +11,13 @@ TensorFlow's Python runtime is never imported.
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from functions.client_http import RetryLaterError
+from functions.client_transport import Prediction, Transport
 from functions.client_values import inputs_from_json
 from functions.signature_choice import choose
-from loader.dtypes import Array
 from loader.servable import ModelSpec
 from loader.signature import Signature
 from loader.status import Code, ServingError
@@ -34,41 +33,6 @@ MAX_PAUSE = 5.0
 _SAFE_TO_REPEAT = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
 _STALE_SIGNATURE = (Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION, Code.NOT_FOUND)
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """An answer.
-
-    Attributes:
-        model: the model that answered.
-        version: its version; None where the protocol does not say (TensorFlow Serving's REST API).
-        outputs: by name.
-    """
-
-    model: str
-    version: int | None
-    outputs: Mapping[str, Array]
-
-
-class Transport(Protocol):
-    """One protocol's way to ask. `deadline` is in `time.monotonic()` seconds; errors are `ServingError`s."""
-
-    def signatures(self, spec: ModelSpec, signature_name: str, deadline: float) -> Mapping[str, Signature]:
-        """The model's signatures, at least the one named (empty: the default one)."""
-
-    def predict(
-        self,
-        spec: ModelSpec,
-        signature: Signature,
-        inputs: Mapping[str, Array],
-        outputs: Sequence[str],
-        deadline: float,
-    ) -> Prediction:
-        """One prediction with tensors of the right types and shapes; no `outputs` means all."""
-
-    def close(self) -> None:
-        """Frees connections."""
 
 
 class Client:

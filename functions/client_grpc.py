@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 import loader.protos
-from functions.client import Prediction
+from functions.client_transport import Prediction
 from loader.dtypes import Array
 from loader.servable import ModelSpec
 from loader.signature import Signature, parse_signature

@@ -9,8 +9,8 @@ from urllib.parse import SplitResult, quote, urlencode
 
 import numpy as np
 
-from functions.client import Prediction
 from functions.client_http import HttpConnections
+from functions.client_transport import Prediction
 from functions.client_values import cast
 from functions.oip_tensors import DATATYPES, from_json, from_raw, to_raw, wire_datatype
 from functions.signature_choice import INITIALISER
