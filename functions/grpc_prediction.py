@@ -18,6 +18,7 @@ import loader.protos as _protos  # before the messages: see there
 from functions.first_load import FirstLoad
 from functions.grpc_status import abort, abort_unknown
 from functions.metrics import Metrics
+from functions.run_call import run_call
 from loader.dtypes import Array
 from loader.inference import (
     Call,
@@ -105,7 +106,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
             servable = handle.servable
             inputs = {alias: _tensor(alias, proto) for alias, proto in request.inputs.items()}
             call = predict_call(servable.model, request.model_spec.signature_name, inputs, tuple(request.output_filter))
-            predictions = await self._run(servable, "predict", call, deadline)
+            predictions = await run_call(servable, "predict", call, deadline, self.metrics)
             response = predict_pb2.PredictResponse()
             _answer_spec(response.model_spec, servable, predictions.signature.name)
         if sum(array.nbytes for array in predictions.outputs.values()) < THREAD_BYTES:
@@ -140,7 +141,8 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         await self._wait(spec, deadline)
         with self._manager.handle(spec) as handle:
             servable = handle.servable
-            results = await self._run(servable, api, make(servable.model, examples(request.input)), deadline)
+            call = make(servable.model, examples(request.input))
+            results = await run_call(servable, api, call, deadline, self.metrics)
             signature: Any = results
             _answer_spec(response.model_spec, servable, signature.signature.name)
         return results
@@ -161,7 +163,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._manager.handle(spec) as handle:
             servable = handle.servable
             call = multi_inference_call(servable.model, tasks, examples(request.input))
-            for result in await self._run(servable, "multi_inference", call, deadline):
+            for result in await run_call(servable, "multi_inference", call, deadline, self.metrics):
                 entry = response.results.add()
                 _answer_spec(entry.model_spec, servable, result.signature.name)
                 if isinstance(result, Classifications):
@@ -199,16 +201,6 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
     async def _wait(self, spec: ModelSpec, deadline: float | None) -> None:
         if not self._first_load.done.done():
             await self._first_load.wait_for(spec, _FAR if deadline is None else deadline)
-
-    async def _run(self, servable: Servable, api: str, call: Call[_T], deadline: float | None) -> _T:
-        started = time.perf_counter()
-        arrays = await servable.scheduler.run(call.feeds, call.fetches, deadline=deadline)
-        name = servable.id.name
-        self.metrics.runtime_latency.observe((name, api, "TF1"), (time.perf_counter() - started) * 1e6)
-        rows = next((int(array.shape[0]) for array in call.feeds.values() if array.ndim), 1)
-        self.metrics.example_count.observe((name,), rows)
-        self.metrics.example_total.add((name,), rows)
-        return call.finish(arrays)
 
 
 _FAR = float("inf")

@@ -30,7 +30,7 @@ def late_doors(
         from functions.oip_models import OipModels  # noqa: PLC0415  see above
         from functions.oip_rest import OipRest  # noqa: PLC0415
 
-        seen = OipModels(models.manager, wait=first_load.wait_for, repository=repository)
+        seen = OipModels(models.manager, metrics, wait=first_load.wait_for, repository=repository)
         return OipRest(seen, metrics, timeout=timeout).handle
 
     def openapi() -> Handler:
@@ -59,7 +59,7 @@ def late_oip_grpc(
         from functions.oip_models import OipModels  # noqa: PLC0415
         from functions.proto import open_inference_pb2_grpc  # noqa: PLC0415
 
-        seen = OipModels(models.manager, wait=first_load.wait_for, repository=repository)
+        seen = OipModels(models.manager, metrics, wait=first_load.wait_for, repository=repository)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(OipServicer(seen, metrics), server)
         return (SERVICE,)
 

@@ -13,13 +13,15 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from functions.metrics import Metrics
 from functions.oip_tensors import datatype_of
+from functions.run_call import run_call
 from functions.signature_choice import choose, runnable
 from loader import dtypes
 from loader.dtypes import Array
 from loader.inference import predict_call
 from loader.manager import ServableManager
-from loader.servable import ModelSpec, Servable, State, VersionStatus
+from loader.servable import ModelSpec, State, VersionStatus
 from loader.servable_handle import ServableHandle
 from loader.signature import Signature, TensorSpec
 from loader.status import Code, ServingError
@@ -103,14 +105,21 @@ class OipModels:
 
     Args:
         manager: the models.
+        metrics: where runs are counted.
         wait: how a request waits for a model that is still in its first load; None to answer UNAVAILABLE at once.
         repository: where models are loaded and unloaded; None answers UNIMPLEMENTED.
     """
 
     def __init__(
-        self, manager: ServableManager, *, wait: Wait | None = None, repository: Repository | None = None
+        self,
+        manager: ServableManager,
+        metrics: Metrics,
+        *,
+        wait: Wait | None = None,
+        repository: Repository | None = None,
     ) -> None:
         self._manager = manager
+        self._metrics = metrics
         self._wait = wait
         self._repository = repository
 
@@ -203,7 +212,8 @@ class OipModels:
             servable = handle.servable
             signature = choose(servable.model.signatures, signature_name)
             _check_inputs(signature, inputs)
-            values = await _run(servable, signature, inputs, outputs, deadline)
+            call = predict_call(servable.model, signature.name, inputs, outputs)
+            values = (await run_call(servable, "infer", call, deadline, self._metrics)).outputs
             order = outputs or sorted(values)
             return Inference(
                 servable.id.name, str(servable.id.version), tuple((alias, values[alias]) for alias in order)
@@ -289,17 +299,6 @@ def _check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> None:
 
 def _fits(found: Sequence[int], wanted: Sequence[int]) -> bool:
     return len(found) == len(wanted) and all(b in (-1, a) for a, b in zip(found, wanted, strict=True))
-
-
-async def _run(
-    servable: Servable,
-    signature: Signature,
-    inputs: Mapping[str, Array],
-    outputs: Sequence[str],
-    deadline: float | None,
-) -> Mapping[str, Array]:
-    call = predict_call(servable.model, signature.name, inputs, outputs)
-    return call.finish(await servable.scheduler.run(call.feeds, call.fetches, deadline=deadline)).outputs
 
 
 def _tensor(spec: TensorSpec) -> TensorMetadata:

@@ -4,8 +4,7 @@ Bodies under `THREAD_BYTES` are decoded on the event loop: a hand-over to a thre
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,8 +16,9 @@ from functions.json_encode import encode_classifications, encode_predictions, en
 from functions.json_examples import decode_examples
 from functions.metrics import Metrics
 from functions.rest import Verb
+from functions.run_call import run_call
 from loader.dtypes import Array
-from loader.inference import Call, classify_call, predict_call, regress_call
+from loader.inference import classify_call, predict_call, regress_call
 from loader.servable import Servable
 from loader.status import Code, ServingError
 
@@ -50,23 +50,22 @@ class RestVerbs:
             return await self._images(servable, request, deadline)
         decoded = await _decode(decode_predict, request.body, servable.model.signatures)
         call = predict_call(servable.model, decoded.signature_name, decoded.inputs, decoded.output_filter)
-        outputs = await self._run(servable, "predict", call, deadline)
-        predictions = call.finish(outputs)
-        if _size(outputs) < THREAD_BYTES:
-            return encode_predictions(predictions.outputs, row=decoded.row)
-        return await asyncio.to_thread(encode_predictions, predictions.outputs, row=decoded.row)
+        outputs = (await run_call(servable, "predict", call, deadline, self.metrics)).outputs
+        if _size(outputs.values()) < THREAD_BYTES:
+            return encode_predictions(outputs, row=decoded.row)
+        return await asyncio.to_thread(encode_predictions, outputs, row=decoded.row)
 
     async def classify(self, servable: Servable, request: Request, deadline: float) -> bytes:
         """`{"results": [[["label", score], ...], ...]}`."""
         decoded = await _decode(decode_examples, request.body)
         call = classify_call(servable.model, decoded.signature_name, decoded.examples)
-        return encode_classifications(call.finish(await self._run(servable, "classify", call, deadline)))
+        return encode_classifications(await run_call(servable, "classify", call, deadline, self.metrics))
 
     async def regress(self, servable: Servable, request: Request, deadline: float) -> bytes:
         """`{"results": [value, ...]}`."""
         decoded = await _decode(decode_examples, request.body)
         call = regress_call(servable.model, decoded.signature_name, decoded.examples)
-        return encode_regressions(call.finish(await self._run(servable, "regress", call, deadline)))
+        return encode_regressions(await run_call(servable, "regress", call, deadline, self.metrics))
 
     async def _images(self, servable: Servable, request: Request, deadline: float) -> bytes:
         pictures = await asyncio.to_thread(read_image_call, request, servable.model, self.limits)
@@ -74,7 +73,7 @@ class RestVerbs:
         call = predict_call(
             servable.model, pictures.signature_name, pictures.inputs, (rules.output,) if rules.output else ()
         )
-        outputs = call.finish(await self._run(servable, "predict", call, deadline)).outputs
+        outputs = (await run_call(servable, "predict", call, deadline, self.metrics)).outputs
         scores = next(iter(outputs.values()))
         if len(outputs) == 1 and is_scores(scores, pictures.count):
             return encode_top(scores, pictures.sidecar.labels, pictures.top_k)
@@ -85,16 +84,6 @@ class RestVerbs:
             )
         return encode_predictions(outputs, row=True)
 
-    async def _run(self, servable: Servable, api: str, call: "Call[_T]", deadline: float) -> list[Array]:
-        started = time.perf_counter()
-        outputs = await servable.scheduler.run(call.feeds, call.fetches, deadline=deadline)
-        name = servable.id.name
-        self.metrics.runtime_latency.observe((name, api, "TF1"), (time.perf_counter() - started) * 1e6)
-        rows = _rows(call.feeds)
-        self.metrics.example_count.observe((name,), rows)
-        self.metrics.example_total.add((name,), rows)
-        return outputs
-
 
 async def _decode(decode: Callable[..., _T], body: bytes, *rest: object) -> _T:
     if len(body) < THREAD_BYTES:
@@ -102,13 +91,5 @@ async def _decode(decode: Callable[..., _T], body: bytes, *rest: object) -> _T:
     return await asyncio.to_thread(decode, body, *rest)
 
 
-def _rows(feeds: Mapping[str, Array]) -> int:
-    """The batch size of the first input that has one; 1 for scalars."""
-    for array in feeds.values():
-        if array.ndim:
-            return int(array.shape[0])
-    return 1
-
-
-def _size(arrays: Sequence[Array]) -> int:
+def _size(arrays: Iterable[Array]) -> int:
     return sum(array.nbytes for array in arrays)

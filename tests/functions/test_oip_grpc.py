@@ -56,7 +56,7 @@ def address(models: Models) -> Iterator[str]:
         server = grpc.aio.server(
             options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         )
-        oip = OipModels(models.manager, repository=ConfigRepository(models.source, models.manager))
+        oip = OipModels(models.manager, Metrics(), repository=ConfigRepository(models.source, models.manager))
         pb_grpc.add_GRPCInferenceServiceServicer_to_server(OipServicer(oip, Metrics()), server)
         bound = server.add_insecure_port("127.0.0.1:0")
         await server.start()
