@@ -14,10 +14,14 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from loader.run_log import Ran
+from loader.servable import ModelSpec, Servable
 from loader.status import Code
+
+if TYPE_CHECKING:
+    from loader.dtypes import Array
 
 REQUEST_ID = b"x-request-id"
 """The header that a caller may give its request's id in, and that every answer has it in."""
@@ -37,6 +41,13 @@ class Trace(Protocol):
         """A run is over."""
 
 
+class Tap(Protocol):
+    """Takes what was asked and answered; `functions.tap` has it."""
+
+    def answered(self, access: "Access", servable: Servable, feeds: "Mapping[str, Array]", result: Any) -> None:
+        """A version has run: what it was fed, by tensor, and what came of it. Does not block and raises nothing."""
+
+
 @dataclass(slots=True, eq=False)
 class Access:
     """One request. Times in seconds are those of `time.monotonic()`, and lengths.
@@ -54,6 +65,7 @@ class Access:
         parent_id: 16 hexadecimal digits: the caller's span; empty for none.
         span_id: likewise: this request's own span; empty without traces.
         trace: where spans are kept; None where this request is not sampled.
+        tap: who takes what was asked and answered; None where nobody wants it of this request.
         api: `predict`, `classify`, `infer`, `status`...; for gRPC the method's name; empty for what is no door.
         model, label: as the request names them; empty for none.
         wanted_version: as the request names it.
@@ -81,6 +93,7 @@ class Access:
     parent_id: str = ""
     span_id: str = ""
     trace: Trace | None = None
+    tap: Tap | None = None
     api: str = ""
     model: str = ""
     label: str = ""
@@ -103,9 +116,13 @@ class Access:
         if self.trace is not None:
             self.trace.ran(run)
 
-    def answered_by(self, name: str, version: int, signature: str, rows: int) -> None:
+    def asks(self, api: str, spec: ModelSpec) -> None:
+        """What the request wants, and of whom."""
+        self.api, self.model, self.label, self.wanted_version = api, spec.name, spec.label or "", spec.version
+
+    def answered_by(self, version: int, signature: str, rows: int) -> None:
         """A version has run `rows` rows through a signature."""
-        self.model, self.version, self.signature, self.rows = name, version, signature, rows
+        self.version, self.signature, self.rows = version, signature, rows
 
     def end(self) -> None:
         """The answer is complete, or nobody waits for it any more."""
@@ -121,9 +138,17 @@ class Access:
         return max((run.started - run.since for run in self.runs), default=0.0)
 
     @property
+    def batch_seconds(self) -> float:
+        """Of its longest batch: putting together, running, taking apart; 0 without one."""
+        return max((run.ended - run.started for run in self.runs if run.batch is not None), default=0.0)
+
+    @property
     def run_seconds(self) -> float:
-        """From the beginning of its first run or batch to the end of its last, waits between them included."""
-        return max(run.ended for run in self.runs) - min(run.started for run in self.runs) if self.runs else 0.0
+        """Of session calls, those of its batches included; steps of a mix that ran side by side add up."""
+        return sum(
+            run.ended - run.started if run.batch is None else sum(seconds for _, seconds in run.batch.runs)
+            for run in self.runs
+        )
 
     @property
     def batch_rows(self) -> int:
@@ -157,3 +182,24 @@ def request_id(given: bytes | None) -> str:
     if given is not None and len(given) <= MAX_REQUEST_ID and _SANE_ID.fullmatch(given):
         return given.decode("ascii")
     return os.urandom(16).hex()
+
+
+def note_asked(api: str, spec: ModelSpec) -> None:
+    """`Access.asks`, where there is a record."""
+    access = current.get()
+    if access is not None:
+        access.asks(api, spec)
+
+
+def note_answered(version: int, signature: str, rows: int) -> None:
+    """`Access.answered_by`, where there is a record."""
+    access = current.get()
+    if access is not None:
+        access.answered_by(version, signature, rows)
+
+
+def note_failed(code: Code, text: str) -> None:
+    """`Access.failed`, where there is a record."""
+    access = current.get()
+    if access is not None:
+        access.failed(code, text)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from functions.config import Settings, load_settings
 from functions.flags import UsageError
+from functions.log_format import configure, formatter
 from functions.serving import Beside, serve_process
 from functions.whole_file import write_whole
 from loader.gpu import has_gpu
@@ -78,8 +79,6 @@ EXIT_FAILED = 1
 END_SECONDS = 10.0
 """What workers get to end beyond the time for their requests and for unloading."""
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 BACKLOG = 2048
 """Connections that may wait to be accepted, while the model loads for instance."""
 
@@ -124,15 +123,15 @@ def _serve(words: Sequence[str]) -> int:
     if not settings.demo:
         settings.require_models()
     level = "WARNING" if settings.demo else settings.log_level.upper()
-    logging.basicConfig(level=level, format=LOG_FORMAT)
+    configure(level, settings.log_format)
     try:
         tls = _tls(settings)
         beside = _beside(settings)
         sockets = _listen(settings)
     except ServingError as error:
-        return _fail(error.message, EXIT_USAGE)
+        return _failed(settings, error.message, EXIT_USAGE)
     except OSError as error:
-        return _fail(f"cannot listen: {error}", EXIT_FAILED)
+        return _failed(settings, f"cannot listen: {error}", EXIT_FAILED)
 
     if settings.workers > 1 and has_gpu():
         logging.getLogger("zeroserve.cli").warning("--workers=%d: one process serves a GPU", settings.workers)
@@ -142,7 +141,7 @@ def _serve(words: Sequence[str]) -> int:
             settings,
             sockets,
             tls,
-            fail=lambda text: _fail(text, EXIT_FAILED),
+            fail=lambda text: _failed(settings, text, EXIT_FAILED),
             on_listen=lambda: _write_port(settings, sockets[0]),
             on_loaded=lambda: _greet(settings, sockets[0]),
             beside=beside,
@@ -154,7 +153,7 @@ def _serve(words: Sequence[str]) -> int:
     status, failure = Crew(
         settings.workers, sockets, partial(_work, settings, sockets, tls, beside), end_seconds=end_seconds
     ).run()
-    return _fail(failure, status) if failure else status
+    return _failed(settings, failure, status) if failure else status
 
 
 def _work(
@@ -165,9 +164,7 @@ def _work(
     berth: "Berth",
 ) -> int:
     """What one worker of several does."""
-    logging.getLogger().handlers[0].setFormatter(
-        logging.Formatter(LOG_FORMAT.replace(" %(name)s", f" {berth.index} %(name)s"))
-    )
+    logging.getLogger().handlers[0].setFormatter(formatter(settings.log_format, berth.index))
 
     def fail(text: str) -> int:
         berth.board.fail(berth.index, text)
@@ -246,6 +243,14 @@ def _settings(words: Sequence[str]) -> int:
         raise UsageError(f"zeroserve settings: found {' '.join(words)!r}, wanted --markdown or nothing")
     print(markdown() if words else help_text(), end="")
     return 0
+
+
+def _failed(settings: Settings, text: str, status: int) -> int:
+    """A server's failure, said in the form of its log."""
+    if settings.log_format == "text":
+        return _fail(text, status)
+    logging.getLogger("zeroserve").critical("%s", text)
+    return status
 
 
 def _fail(text: str, status: int) -> int:

@@ -360,6 +360,27 @@ class Settings:
     log_level: str = flag(
         "info", WATCH, "Least severe message that is logged.", choices=("debug", "info", "warning", "error")
     )
+    log_format: str = flag(
+        "text",
+        WATCH,
+        "How lines are logged: text, or json with one object on each line, which carries the ids of its request.",
+        choices=("text", "json"),
+    )
+    request_log: str = flag(
+        "off",
+        WATCH,
+        "Which requests get a line of their own in the log: none, those that fail, or all; probes and metrics never.",
+        choices=("off", "errors", "all"),
+    )
+    request_log_share: float = flag(
+        1.0, WATCH, "Share of the good requests that --request_log=all logs, 0 to 1; failures are always.", minimum=0
+    )
+    traces: bool = flag(
+        False,
+        WATCH,
+        "Sends OpenTelemetry traces to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, over OTLP/HTTP; the other OTEL_* "
+        "variables hold too. Needs the extra otel.",
+    )
     enable_profiler: bool = flag(
         True, WATCH, "gRPC profiler.", stock=True, ignored="TensorFlow's profiler needs its Python"
     )
@@ -430,6 +451,8 @@ class Settings:
             raise UsageError(
                 f"--per_process_gpu_memory_fraction: found {self.per_process_gpu_memory_fraction}, wanted 0 to 1"
             )
+        if self.request_log_share > 1:
+            raise UsageError(f"--request_log_share: found {self.request_log_share:g}, wanted 0 to 1")
         if not self.saved_model_tags:
             raise UsageError("--saved_model_tags: found nothing, wanted tags separated by commas, such as serve")
 
@@ -473,6 +496,11 @@ def cluster_environment() -> dict[str, str]:
 def own_service() -> str:
     """The Knative Service that this process is a pod of; empty for none."""
     return os.environ.get("K_SERVICE", "")
+
+
+def own_revision() -> str:
+    """The Knative Revision that this process is a pod of; empty for none."""
+    return os.environ.get("K_REVISION", "")
 
 
 def deployer_environment() -> dict[str, str]:

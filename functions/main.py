@@ -13,13 +13,13 @@ from functions import worker
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from functions.asgi import Application
+    from functions.asgi import AsgiApplication
 
 worker.prepare()
 
 
 # Starlette calls whatever comes back as an ASGI application, although its types say Response.
 @functions_framework.aio.http  # type: ignore[arg-type]
-async def predict(request: "Request") -> "Application":
+async def predict(request: "Request") -> "AsgiApplication":
     """Answers one request: the framework calls what this returns with the request's ASGI scope."""
     return worker.application()

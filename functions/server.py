@@ -12,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from functions.asgi import Application, Doors
+from functions.asgi import Application, AsgiApplication, Doors
 from functions.body_budget import BodyBudget
 from functions.cold_start import ColdAnswers, ColdStart
 from functions.config import Settings
 from functions.metrics import Gauge, Metrics
 from functions.metrics_text import Labels
+from functions.observers import observers
 from functions.process_age import process_age
 from functions.readiness import Readiness
 from loader.status import Code, ServingError
@@ -25,6 +26,9 @@ from loader.status import Code, ServingError
 if TYPE_CHECKING:
     from functions.crew_board import Berth
     from functions.models import Models
+
+OBSERVERS_SECONDS = 3.0
+"""What logs and traces get to pass on what they still have."""
 
 _log = logging.getLogger("zeroserve.server")
 
@@ -62,7 +66,8 @@ class Server:
         self.failure = ""
         self._readiness = Readiness(self._missing)
         self._budget = BodyBudget(settings.max_pending_request_bytes)
-        self.application = Application(
+        self._observers = observers(settings, None if berth is None else berth.index)
+        self.application: AsgiApplication = Application(
             self._doors,
             self._readiness,
             settings.max_request_bytes,
@@ -70,6 +75,8 @@ class Server:
             self._budget,
             ColdAnswers(self._cold_start),
         )
+        if self._observers is not None:
+            self.application = self._observers.before(self.application, lambda: self._cold_start.is_over(0.0))
 
     def start(self) -> None:
         """Begins to import, build and load, and returns at once."""
@@ -98,6 +105,8 @@ class Server:
         self._built.wait(self._settings.drain_timeout_seconds)
         if self._models is not None:
             self._models.close(self._settings.drain_timeout_seconds)
+        if self._observers is not None:
+            self._observers.close(OBSERVERS_SECONDS)
 
     def _run(self) -> None:
         started = time.perf_counter()
@@ -132,6 +141,8 @@ class Server:
         metrics = Metrics()
         metrics.add_family(Gauge("zeroserve_start_to_ready_seconds", (), lambda: self._started_in, highest=True))
         self._cold_start.add_to(metrics)
+        if self._observers is not None:
+            self._observers.add_to(metrics)
         self._models = Models(self._settings, metrics, self._berth, self._cold_start)
         self._models.start()
         from functions.doors import open_doors  # noqa: PLC0415

@@ -20,7 +20,7 @@ from functions.config import Settings, load_settings
 from functions.flags import UsageError
 
 if TYPE_CHECKING:
-    from functions.asgi import Application
+    from functions.asgi import AsgiApplication
     from functions.server import Server
 
 _settings: Settings | None = None
@@ -44,7 +44,7 @@ def prepare() -> None:
     os.register_at_fork(after_in_child=_start)
 
 
-def application() -> "Application":
+def application() -> "AsgiApplication":
     """The ASGI application of this process; starts the server where no fork has done so (`--debug`).
 
     Called by the framework for each request, on the main thread.
@@ -80,6 +80,10 @@ def _start() -> "Server":
         from functions.server import Server  # noqa: PLC0415  not before the fork
 
         assert _settings is not None  # noqa: S101  prepare() comes first
+        if _settings.log_format == "json":
+            from functions.log_format import configure  # noqa: PLC0415  else the framework's log is good enough
+
+            configure(_settings.log_level.upper(), _settings.log_format)
         _server = Server(_settings)
         _server.start()
     return _server

@@ -1,0 +1,66 @@
+"""Who wants to know of requests, put together from the settings: nobody, and then nothing is made."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from functions.access import Sink
+from functions.config import Settings, own_revision
+from functions.http_service import AsgiApplication
+from functions.metrics import Metrics
+
+
+class Observer(Sink, Protocol):
+    """A sink with a life of its own."""
+
+    def add_to(self, metrics: Metrics) -> None:
+        """Shows its counts."""
+
+    def close(self, timeout: float) -> None:
+        """Passes on what it still has; gives up after so many seconds. No request comes any more."""
+
+
+class Observers:
+    """Those who want to know of the requests of one server."""
+
+    def __init__(self, observers: "list[Observer]") -> None:
+        self._observers = observers
+
+    def before(self, application: AsgiApplication, is_ready: Callable[[], bool]) -> AsgiApplication:
+        """The application with those before it."""
+        from functions.access_door import AccessDoor  # noqa: PLC0415  only where somebody asks
+
+        return AccessDoor(application, self._observers, is_ready=is_ready)
+
+    def add_to(self, metrics: Metrics) -> None:
+        """Shows their counts."""
+        for one in self._observers:
+            one.add_to(metrics)
+
+    def close(self, timeout: float) -> None:
+        """Ends them; `timeout` in seconds is for each."""
+        for one in self._observers:
+            one.close(timeout)
+
+
+def observers(settings: Settings, worker: int | None = None) -> Observers | None:
+    """Those that the settings name; None where they name nobody.
+
+    Args:
+        settings: the settings.
+        worker: this process among several.
+    """
+    found: list[Any] = []
+    if settings.request_log != "off":
+        from functions.line_writer import LineWriter  # noqa: PLC0415  a start without it does not pay
+        from functions.request_log import RequestLog, write_to_stderr  # noqa: PLC0415
+
+        found.append(
+            RequestLog(
+                LineWriter(write_to_stderr),
+                as_json=settings.log_format == "json",
+                share=settings.request_log_share if settings.request_log == "all" else 0.0,
+                revision=own_revision(),
+                worker=worker,
+            )
+        )
+    return Observers(found) if found else None
