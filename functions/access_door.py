@@ -7,6 +7,7 @@ request: they have no record.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from urllib.parse import unquote_to_bytes
 
 from functions.access import GRPC, REQUEST_ID, REST, Access, Sink, current, new_access
 from functions.asgi import AsgiApplication, Message, Receive, Scope, Send, is_grpc
@@ -17,6 +18,9 @@ from loader.status import Code
 
 _CODES = {b"%d" % code.value: code for code in Code}
 _STATUS_CODES = {400: Code.INVALID_ARGUMENT, 404: Code.NOT_FOUND, 413: Code.INVALID_ARGUMENT, 499: Code.CANCELLED}
+MAX_ERROR = 4096
+"""Bytes of an error's text that are kept, percent-encoded as they are."""
+
 _HEALTH = "/grpc.health.v1.Health/"
 _log = logging.getLogger("zeroserve.access")
 
@@ -53,6 +57,8 @@ class AccessDoor:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         protocol = GRPC if is_grpc(headers.get(b"content-type", b"")) else REST
         access = new_access(protocol, scope["method"], path, headers)
+        if protocol == GRPC:
+            access.api = path.rpartition("/")[2]
         access.cold = not self._is_ready()
         for sink in self._sinks:
             sink.begun(access)
@@ -123,5 +129,7 @@ class _Answered:
             for name, value in headers:
                 if name == b"grpc-status":
                     access.code = _CODES.get(value, Code.UNKNOWN)
+                elif name == b"grpc-message":
+                    access.error = unquote_to_bytes(value[:MAX_ERROR]).decode("utf-8", "replace")
         elif access.status >= 400 and access.code is Code.OK:
             access.code = _STATUS_CODES.get(access.status, Code.UNKNOWN)

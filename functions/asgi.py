@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from functions.access import note_failed
 from functions.body_budget import BodyBudget, BodyHold
 from functions.cold_start import ColdAnswers
 from functions.http import Handler, Request, Response, error_response, json_error, not_found
@@ -88,6 +89,7 @@ class Application:
             try:
                 doors = await asyncio.shield(asyncio.wrap_future(self.doors))
             except ServingError as error:
+                note_failed(error.code, error.message)
                 await _send(send, error_response(error))
                 return
             self._open = doors
@@ -107,11 +109,14 @@ class Application:
                 handler = doors.event
             response = not_found() if handler is None else await handler(request)
         except _TooLargeError as error:
+            note_failed(Code.INVALID_ARGUMENT, str(error))
             response = json_error(413, str(error))
         except ServingError as error:
+            note_failed(error.code, error.message)
             response = error_response(error)
         except Exception:  # noqa: BLE001  whatever fails, the client gets an answer and the log the reason
             _log.exception("a request failed: %s %s", scope["method"], path)
+            note_failed(Code.INTERNAL, "internal error; the server's log says more")
             response = error_response(ServingError(Code.INTERNAL, "internal error; the server's log says more"))
         finally:
             hold.release()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import loader.protos as _protos  # before the messages: see there
+from functions.access import note_asked
 from functions.first_load import FirstLoad
 from functions.grpc_status import abort, abort_unknown
 from functions.metrics import Metrics
@@ -100,6 +101,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def _predict(self, request: Any, context: Any) -> Any:
         spec = model_spec(request)
+        note_asked("predict", spec)
         deadline = _deadline(context)
         await self._wait(spec, deadline)
         with self._manager.handle(spec) as handle:
@@ -137,6 +139,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: Any, context: Any, api: str, response: Any, make: Callable[[Any, Array], Call[_T]]
     ) -> _T:
         spec = model_spec(request)
+        note_asked(api, spec)
         deadline = _deadline(context)
         await self._wait(spec, deadline)
         with self._manager.handle(spec) as handle:
@@ -151,6 +154,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         if not request.tasks:
             raise ServingError(Code.INVALID_ARGUMENT, "Inference request must contain at least one task.")
         spec = model_spec(request.tasks[0])
+        note_asked("multi_inference", spec)
         if any(task.model_spec.name != spec.name for task in request.tasks):
             raise ServingError(
                 Code.INVALID_ARGUMENT,
@@ -174,6 +178,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     async def _metadata(self, request: Any, context: Any) -> Any:
         spec = model_spec(request)
+        note_asked("metadata", spec)
         if not request.metadata_field:
             raise ServingError(
                 Code.INVALID_ARGUMENT, "GetModelMetadataRequest must specify at least one metadata_field"

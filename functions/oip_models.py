@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from functions.access import note_asked
 from functions.metrics import Metrics
 from functions.oip_tensors import datatype_of
 from functions.run_call import run_call
@@ -206,6 +207,7 @@ class OipModels:
                 an unknown signature, input or output, or a tensor of the wrong type or shape; and what the run raises.
         """
         spec = self.spec(name, version)
+        note_asked("infer", spec)
         if self._wait is not None:
             await self._wait(spec, time.monotonic() + DEFAULT_WAIT if deadline is None else deadline)
         with self._handle(spec) as handle:

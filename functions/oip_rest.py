@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
+from functions.access import note_failed
 from functions.http import JSON_HEADERS, Request, Response, error_response, json_error
 from functions.metrics import Metrics
 from functions.oip_json import decode_infer, encode_infer
@@ -56,6 +57,7 @@ class OipRest:
         try:
             return await self._route(request)
         except ServingError as error:
+            note_failed(error.code, error.message)
             return error_response(error)
 
     async def _route(self, request: Request) -> Response:

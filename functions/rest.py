@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from functions.access import note_asked, note_failed
 from functions.first_load import FirstLoad
 from functions.http import JSON_HEADERS, Header, Request, Response, error_response, not_found
 from functions.metadata_json import encode_metadata
@@ -72,6 +73,7 @@ class RestApi:
                 target = self._paths.prediction(request.path)
                 if target is not None:
                     name = target.spec.name
+                    note_asked(target.verb, target.spec)
                     body = await self._predict(target, request)
                     self._metrics.request_latency.observe(
                         (name, target.verb, "REST"), (time.perf_counter() - started) * 1e6
@@ -82,6 +84,7 @@ class RestApi:
                 target = parse_inspection(request.path)
                 if target is not None:
                     name = target.spec.name
+                    note_asked(target.verb, target.spec)
                     return Response(200, self._json_headers, await self._inspect(target))
             elif request.method == "OPTIONS" and request.path[:4].lower() == "/v1/":
                 origin = request.headers.get(b"origin", b"")
@@ -98,6 +101,7 @@ class RestApi:
         except Exception:  # noqa: BLE001  whatever fails, the client gets an answer and the log the reason
             _log.exception("a request failed: %s %s", request.method, request.path)
             failure = ServingError(Code.INTERNAL, "internal error; the server's log says more")
+        note_failed(failure.code, failure.message)
         self._metrics.request_count.add((name, failure.code.name))
         response = error_response(failure)
         return Response(response.status, (*response.headers, *self._cors), response.body)

@@ -28,6 +28,9 @@ async def run_call(servable: Servable, api: str, call: "Call[_T]", deadline: flo
     Raises:
         ServingError: what the run raises, and what the model's outputs are not.
     """
+    access = current.get()
+    if access is not None:
+        access.version = servable.id.version
     started = time.perf_counter()
     arrays = await servable.scheduler.run(call.feeds, call.fetches, deadline=deadline)
     name = servable.id.name
@@ -36,7 +39,6 @@ async def run_call(servable: Servable, api: str, call: "Call[_T]", deadline: flo
     metrics.example_count.observe((name,), rows)
     metrics.example_total.add((name,), rows)
     result = call.finish(arrays)
-    access = current.get()
     if access is not None:
         access.answered_by(servable.id.version, signature_name(result), rows)
         if access.tap is not None:

@@ -17,6 +17,7 @@ from loader.batch import Feeds
 from loader.batch_kind import BatchKind
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost
+from loader.run_log import RunObserver
 
 SWEEP_AFTER = 64
 """Entries that nobody waits for, beyond half of those that somebody does, that cause a sweep."""
@@ -41,6 +42,7 @@ class Task:
         future: where its outcome goes; None when it runs on its caller.
         queued: whether it is in a queue now.
         started: whether it was taken from the queue to be run.
+        observer: who is told of its run; None for nobody.
     """
 
     feeds: Feeds
@@ -57,6 +59,7 @@ class Task:
     future: asyncio.Future[list[Array]] | None = None
     queued: bool = False
     started: bool = False
+    observer: RunObserver | None = None
 
     @property
     def left(self) -> bool:

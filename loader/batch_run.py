@@ -25,10 +25,11 @@ _log = logging.getLogger("zeroserve.batching")
 
 
 class Run(NamedTuple):
-    """One session call: rows of requests, rows with padding, and seconds."""
+    """One session call: rows of requests, rows with padding, when it began (`time.monotonic()`), and seconds."""
 
     rows: int
     padded: int
+    started: float
     seconds: float
 
 
@@ -83,7 +84,7 @@ class BatchRunner:
         padded = self._parameters.padded_rows(rows, low=first.low)
         feeds = batch.merge(parts, padded, self._rule)
         outputs = self._session.run(feeds, first.fetches, timeout=_timeout(tasks, started))
-        runs.append(Run(rows, padded, time.monotonic() - started))
+        runs.append(Run(rows, padded, started, time.monotonic() - started))
         # A lone request's results are its own, whatever their shape.
         unchanged = len(tasks) == 1 and padded == rows and self._rule is None and first.whole
         try:
@@ -96,7 +97,7 @@ class BatchRunner:
     def _alone(self, task: Task, runs: list[Run]) -> list[Array]:
         started = time.monotonic()
         outputs = self._session.run(task.feeds, task.fetches, timeout=_timeout([task], started))
-        runs.append(Run(task.rows, task.rows, time.monotonic() - started))
+        runs.append(Run(task.rows, task.rows, started, time.monotonic() - started))
         return outputs
 
 

@@ -31,6 +31,7 @@ from loader.crowd import Crowd
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost, InlineCosts
 from loader.priority import low_priority
+from loader.run_log import Batch, Ran, run_observer
 from loader.session import Session
 from loader.status import Code, ServingError
 
@@ -163,25 +164,32 @@ class BatchScheduler:
         now: float,
     ) -> list[Array]:
         runs: list[Run] = []
+        observer = run_observer.get()
         begun = time.thread_time()
-        if self._as_it_is:
-            outputs = self._session.run(feeds, fetches, timeout=None if deadline is None else deadline - now)
-            seconds = time.monotonic() - now
-            runs.append(Run(rows or 1, rows or 1, seconds))
-        else:
-            (task,) = self._intake.tasks(feeds, fetches, rows, inline=cost, deadline=deadline, now=now)
-            outcome = self._runner.run([task], runs)[0]
-            if isinstance(outcome, ServingError):
-                raise outcome
-            outputs, seconds = outcome, time.monotonic() - now
+        try:
+            if self._as_it_is:
+                outputs = self._session.run(feeds, fetches, timeout=None if deadline is None else deadline - now)
+                seconds = time.monotonic() - now
+                runs.append(Run(rows or 1, rows or 1, now, seconds))
+            else:
+                (task,) = self._intake.tasks(feeds, fetches, rows, inline=cost, deadline=deadline, now=now)
+                outcome = self._runner.run([task], runs)[0]
+                if isinstance(outcome, ServingError):
+                    raise outcome
+                outputs, seconds = outcome, time.monotonic() - now
+        finally:
+            if observer is not None:
+                observer.ran(Ran(now, now, time.monotonic()))
         cost.observe(seconds, time.thread_time() - begun)
         self._note((), runs)
         return outputs
 
     async def _wait(self, tasks: list[Task]) -> list[Array]:
         loop = asyncio.get_running_loop()
+        observer = run_observer.get()
         futures = []
         for task in tasks:
+            task.observer = observer
             task.future = loop.create_future()
             futures.append(task.future)
         with self._device.lock:
@@ -248,7 +256,11 @@ class BatchScheduler:
         runs: list[Run] = []
         started = time.monotonic()
         try:
-            deliver(tasks, self._runner.run(tasks, runs))
+            outcomes = self._runner.run(tasks, runs)
+            try:
+                _tell_observers(tasks, runs, started)
+            finally:
+                deliver(tasks, outcomes)
             if len(tasks) == 1 and tasks[0].inline is not None:
                 tasks[0].inline.observe(time.monotonic() - started)
         finally:
@@ -268,4 +280,17 @@ class BatchScheduler:
             if waited:
                 self._observer.waited(waited)
             for run in runs:
-                self._observer.ran(*run)
+                self._observer.ran(run.rows, run.padded, run.seconds)
+
+
+def _tell_observers(tasks: Sequence[Task], runs: Sequence[Run], started: float) -> None:
+    """Tells those who asked of a batch that is over; before its outcomes are delivered."""
+    observers = [task.observer for task in tasks if task.observer is not None]
+    if not observers:
+        return
+    ended = time.monotonic()
+    rows, padded = sum(task.rows for task in tasks), sum(run.padded for run in runs)
+    shared = Batch(rows, padded, len(tasks), observers, [(run.started, run.seconds) for run in runs])
+    for task in tasks:
+        if task.observer is not None:
+            task.observer.ran(Ran(task.since, started, ended, shared))

@@ -16,6 +16,7 @@ class Batch:
     Attributes:
         rows: of requests, whole and parts, without padding.
         padded: rows that were run, those for nobody included.
+        tasks: requests, and slices of large ones.
         observers: who asked, of all requests in it, in the order of the queue.
         runs: session calls that came to a good end: beginning and length in seconds of `time.monotonic()`. More than
             one where a fault was looked for; none where all failed.
@@ -24,6 +25,7 @@ class Batch:
 
     rows: int
     padded: int
+    tasks: int
     observers: "list[RunObserver]"
     runs: list[tuple[float, float]] = field(default_factory=list)
     mark: object = None

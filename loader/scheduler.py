@@ -7,10 +7,12 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Protocol
 
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost, InlineCosts
+from loader.run_log import Ran, RunObserver, run_observer
 from loader.session import Session
 from loader.status import Code, ServingError
 
@@ -67,14 +69,13 @@ class DirectScheduler:
         self, feeds: Mapping[str, Array], fetches: Sequence[str], *, deadline: float | None = None
     ) -> list[Array]:
         """Runs once; see `Scheduler.run`."""
+        observer = run_observer.get()
         cost = None if self._never_inline else self._costs.of(feeds, tuple(fetches))
         if cost is not None and cost.inline():
-            started = time.monotonic()
-            outputs = self._session.run(feeds, fetches, timeout=_left(deadline, started))
-            cost.observe(time.monotonic() - started)
-            return outputs
+            return self._run(feeds, fetches, deadline, cost, observer=observer)
+        since = 0.0 if observer is None else time.monotonic()
         future = asyncio.get_running_loop().run_in_executor(
-            self._executor, self._run_on_thread, feeds, fetches, deadline, cost
+            self._executor, partial(self._run, feeds, fetches, deadline, cost, observer=observer, since=since)
         )
         try:
             return await asyncio.shield(future)
@@ -85,14 +86,26 @@ class DirectScheduler:
     def close(self) -> None:
         """Nothing to do: the executor belongs to whoever made it."""
 
-    def _run_on_thread(
-        self, feeds: Mapping[str, Array], fetches: Sequence[str], deadline: float | None, cost: InlineCost | None
+    def _run(
+        self,
+        feeds: Mapping[str, Array],
+        fetches: Sequence[str],
+        deadline: float | None,
+        cost: InlineCost | None,
+        *,
+        observer: RunObserver | None,
+        since: float = 0.0,
     ) -> list[Array]:
+        """On the event loop's thread, or on one of the executor; `since` is when it was asked for that."""
         started = time.monotonic()
-        outputs = self._session.run(feeds, fetches, timeout=_left(deadline, started))
-        if cost is not None:
-            cost.observe(time.monotonic() - started)
-        return outputs
+        try:
+            outputs = self._session.run(feeds, fetches, timeout=_left(deadline, started))
+            if cost is not None:
+                cost.observe(time.monotonic() - started)
+            return outputs
+        finally:
+            if observer is not None:
+                observer.ran(Ran(since or started, started, time.monotonic()))
 
 
 def _left(deadline: float | None, now: float) -> float | None:
