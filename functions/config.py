@@ -24,7 +24,11 @@ RUNTIME = "TensorFlow"
 EVENTS = "Events and images"
 REVISIONS = "Versions as revisions of a cluster"
 WATCH = "Monitoring"
+TAP = "Recording, prediction log, feedback"
 OTHER = "Accepted for compatibility"
+
+MIN_SECRET = 16
+"""Characters of a shared secret; a shorter one can be guessed."""
 
 _NO_TFLITE = "a version that holds model.tflite is run by LiteRT, with one interpreter for each CPU"
 
@@ -381,6 +385,60 @@ class Settings:
         "Sends OpenTelemetry traces to the collector of OTEL_EXPORTER_OTLP_ENDPOINT, over OTLP/HTTP; the other OTEL_* "
         "variables hold too. Needs the extra otel.",
     )
+
+    record_to: str = flag(
+        "",
+        TAP,
+        "Folder or URL that sampled requests are written to with their answers, below <model>/<version>/, as files of "
+        "the stock warm-up format: for zeroserve record --from, and for the replay gate. They hold what callers sent.",
+    )
+    record_share: float = flag(0.01, TAP, "Share of the answered requests that --record_to keeps, 0 to 1.", minimum=0)
+    record_limit: int = flag(
+        1000, TAP, "Records of one model that a process writes; the same request twice is one.", minimum=1
+    )
+    record_seconds: float = flag(
+        60.0, TAP, "Seconds until what was recorded is written; the rest is written when the process ends.", minimum=0.1
+    )
+    prediction_log_sink: str = flag(
+        "",
+        TAP,
+        "http(s) address that answered requests (--prediction_log_share) and outcomes (--feedback) are sent to, as "
+        "CloudEvents; empty takes K_SINK, which a SinkBinding sets.",
+    )
+    prediction_log_share: float = flag(
+        0.0, TAP, "Share of the answered requests that are sent, 0 to 1; 0 sends none.", minimum=0
+    )
+    prediction_log_format: str = flag(
+        "json",
+        TAP,
+        "What such an event holds: JSON, or a PredictionLog as the stock server's request logging makes it.",
+        choices=("json", "prediction_log"),
+    )
+    prediction_log_redact: str = flag(
+        "",
+        TAP,
+        "Inputs, outputs and features of examples, separated by commas, of which only dtype and shape are sent; * is "
+        "all. --record_to keeps them.",
+    )
+    prediction_log_max_value_bytes: int = flag(
+        64 << 10, TAP, "Bytes of one input or output that are sent; of a larger one only dtype and shape.", minimum=0
+    )
+    feedback: bool = flag(
+        False,
+        TAP,
+        "Gives answers an x-feedback-id, and takes outcomes at POST /v1/feedback: counted by version, and sent to "
+        "--prediction_log_sink.",
+    )
+    feedback_secret: str = flag(
+        "",
+        TAP,
+        "Signs those ids, so that nobody makes them up; several, separated by commas: the first signs, all are taken. "
+        "Of 16 characters or more; meant for the environment, from a secret.",
+    )
+    feedback_max_age_seconds: int = flag(
+        604_800, TAP, "Seconds from an answer within which its outcome is taken.", minimum=1
+    )
+
     enable_profiler: bool = flag(
         True, WATCH, "gRPC profiler.", stock=True, ignored="TensorFlow's profiler needs its Python"
     )
@@ -451,10 +509,14 @@ class Settings:
             raise UsageError(
                 f"--per_process_gpu_memory_fraction: found {self.per_process_gpu_memory_fraction}, wanted 0 to 1"
             )
-        if self.request_log_share > 1:
-            raise UsageError(f"--request_log_share: found {self.request_log_share:g}, wanted 0 to 1")
+        _check_tap(self)
         if not self.saved_model_tags:
             raise UsageError("--saved_model_tags: found nothing, wanted tags separated by commas, such as serve")
+
+    @property
+    def feedback_secrets(self) -> tuple[str, ...]:
+        """Those of `feedback_secret`; empty for none."""
+        return tuple(self.feedback_secret.split(",")) if self.feedback_secret else ()
 
     @property
     def demo(self) -> bool:
@@ -465,6 +527,21 @@ class Settings:
         """Refuses settings that name no model, in the stock server's words."""
         if not self.model_base_path and not self.model_config_file:
             raise UsageError("Both server_options.model_base_path and server_options.model_config_file are empty!")
+
+
+def _check_tap(settings: Settings) -> None:
+    """Refuses shares that are none, and a sink that nothing goes to."""
+    for name in ("request_log_share", "record_share", "prediction_log_share"):
+        share = getattr(settings, name)
+        if not share <= 1:
+            raise UsageError(f"--{name}: found {share:g}, wanted 0 to 1")
+    sink = settings.prediction_log_sink
+    if sink and not sink.startswith(("http://", "https://")):
+        raise UsageError(f"--prediction_log_sink: found {sink!r}, wanted an http(s) address")
+    if sink and not (settings.prediction_log_share or settings.feedback):
+        raise UsageError("--prediction_log_sink: nothing goes there; --prediction_log_share=0.01 sends 1 % of them")
+    if any(len(secret) < MIN_SECRET for secret in settings.feedback_secrets):
+        raise UsageError(f"--feedback_secret: found a secret of less than {MIN_SECRET} characters")
 
 
 FLAGS = flags_of(Settings)
