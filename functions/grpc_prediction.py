@@ -9,7 +9,7 @@ multi_inference.cc, get_model_metadata_impl.cc; rows A4.3-A4.13 of the project's
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 import loader.protos as _protos  # before the messages: see there
 from functions.access import note_asked
 from functions.first_load import FirstLoad
+from functions.grpc_results import write_classifications, write_regressions
 from functions.grpc_status import abort, abort_unknown
 from functions.metrics import Metrics
 from functions.run_call import run_call
@@ -24,7 +25,6 @@ from loader.dtypes import Array
 from loader.inference import (
     Call,
     Classifications,
-    Regressions,
     classify_call,
     multi_inference_call,
     predict_call,
@@ -123,7 +123,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         results = await self._examples(
             request, context, "classify", response, lambda model, rows: classify_call(model, signature_name, rows)
         )
-        _classifications(results, response.result)
+        write_classifications(results.classes, results.scores, response.result)
         return response
 
     async def _regress(self, request: Any, context: Any) -> Any:
@@ -132,7 +132,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         results = await self._examples(
             request, context, "regress", response, lambda model, rows: regress_call(model, signature_name, rows)
         )
-        _regressions(results, response.result)
+        write_regressions(results.values, response.result)
         return response
 
     async def _examples(
@@ -171,9 +171,9 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
                 entry = response.results.add()
                 _answer_spec(entry.model_spec, servable, result.signature.name)
                 if isinstance(result, Classifications):
-                    _classifications(result, entry.classification_result)
+                    write_classifications(result.classes, result.scores, entry.classification_result)
                 else:
-                    _regressions(result, entry.regression_result)
+                    write_regressions(result.values, entry.regression_result)
         return response
 
     async def _metadata(self, request: Any, context: Any) -> Any:
@@ -264,26 +264,6 @@ def _answer_spec(spec: Any, servable: Servable, signature_name: str) -> None:
     spec.version.value = servable.id.version
     if signature_name:
         spec.signature_name = signature_name
-
-
-def _classifications(found: Classifications, result: Any) -> None:
-    classes = None if found.classes is None else found.classes.tolist()
-    scores = None if found.scores is None else found.scores.tolist()
-    rows: Sequence[Any] = classes if classes is not None else scores or ()
-    for row in range(len(rows)):
-        entry = result.classifications.add()
-        for column in range(len(rows[row])):
-            one = entry.classes.add()
-            if classes is not None:
-                label = classes[row][column]
-                one.label = label.decode("utf-8", "replace") if isinstance(label, bytes) else label
-            if scores is not None:
-                one.score = scores[row][column]
-
-
-def _regressions(found: Regressions, result: Any) -> None:
-    for value in found.values.tolist():
-        result.regressions.add().value = value
 
 
 def _deadline(context: Any) -> float | None:
