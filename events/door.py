@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
-from events import azure, config_event, decode, sns
+from events import azure, config_event, decode, own_event, sns
 from events.answer import DONE, STARTED, Answer, again, refused
 from events.declared import Declared
 from events.envelope import Envelope, envelopes, is_cloud_event
@@ -38,7 +38,7 @@ from knative.client import ApiError
 from knative.error import DeployError
 from loader.status import ServingError
 
-SWEEPS = frozenset({"com.zeroserve.sweep.v1", "dev.knative.sources.ping"})
+SWEEPS = frozenset({own_event.SWEEP, "dev.knative.sources.ping"})
 """Types that wake us; a PingSource can send its own type only."""
 
 MAX_EVENT_BYTES = 4 << 20

@@ -1,7 +1,7 @@
 """Follows revisions that are to become ready, so that a rollout goes on at once and not with the next sweep.
 
 A follow-up is a convenience: it lives in this process only, asks for one object at a time, and gives up after a while.
-What it would have done, the sweep does.
+What it would have done, the sweep does; a process that ends tells what is `unfinished`, so that another one goes on.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from events.clients import Clients
 from events.landing import Landing
 from events.looks import BusyError, Looks
-from events.outcome import Outcome
+from events.outcome import Outcome, State
 from knative.condition import condition, is_ready
 from knative.error import DeployError
 
@@ -30,6 +30,13 @@ FOLLOW_SECONDS = 900.0
 
 MAX_FOLLOWED = 1000
 """Revisions that are followed at a time."""
+
+TRY_SECONDS = 1.0
+"""Before a look that failed is tried again; doubled for each further one. Nobody else would: who asked for it may be a
+follow-up, which no broker delivers again."""
+
+TRIES = 6
+"""Looks in a row that fail before only events and the sweep look."""
 
 _log = logging.getLogger("zeroserve.landing")
 
@@ -55,8 +62,16 @@ class Follower:
         self._looked = looked
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
+        self._failed: dict[str, int] = {}
+        self._unfinished: set[str] = set()
         self.looks: Looks[Outcome] = Looks(self._step, threads)
         self._waits: Looks[None] = Looks(self._wait, 2)
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """Services with a rollout under way, or whose last look failed: somebody has to go on with them."""
+        with self._lock:
+            return frozenset(self._unfinished)
 
     def close(self) -> None:
         """Takes no more steps, and waits for those that run."""
@@ -68,13 +83,24 @@ class Follower:
             outcome = self._landing.advance(service)
         except BaseException:
             self._looked(service, None)
+            self._try_again(service)
             raise
         self._looked(service, outcome)
+        with self._lock:
+            self._failed.pop(service, None)
+            (self._unfinished.add if outcome.state is State.WORKING else self._unfinished.discard)(service)
         for revision in outcome.awaits:
             self._follow(service, revision)
         if outcome.again is not None:
             self.looks.ask_later(service, outcome.again)
         return outcome
+
+    def _try_again(self, service: str) -> None:
+        with self._lock:
+            self._unfinished.add(service)
+            tries = self._failed[service] = self._failed.get(service, 0) + 1
+        if tries <= TRIES:
+            self.looks.ask_later(service, TRY_SECONDS * 2 ** (tries - 1))
 
     def _follow(self, service: str, revision: str) -> None:
         key = f"{service}/{revision}"

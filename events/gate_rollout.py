@@ -26,8 +26,12 @@ from knative.progression import Verdict as Judgement
 from knative.rollout import Pin
 from knative.traffic import WHOLE, shares
 
-GATE_SECONDS = 1.0
-"""Between two looks while gates are at work."""
+MIN_GATE_SECONDS = 0.2
+MAX_GATE_SECONDS = 5.0
+"""Between two looks while gates are at work: a quarter of the time they have been, within these."""
+
+UNSURE_SECONDS = 10.0
+"""Before gates that could not look are asked again."""
 
 LOOK_SECONDS = 5.0
 """Between two looks at a revision that has a share; the sweep looks when nobody else does."""
@@ -45,7 +49,7 @@ class Gated:
     Args:
         gates: asked in this order.
         bench: where they work.
-        address: the peer behind a tag: (namespace, service, tag).
+        address: the peer behind a tag: (namespace, service, tag, revision).
         pods: counters of a revision's pods: (namespace, revision, model).
         restarts: of a revision's containers: (namespace, revision).
         clock: seconds since 1970.
@@ -55,7 +59,7 @@ class Gated:
         self,
         gates: Sequence[Gate],
         bench: Bench,
-        address: Callable[[str, str, str], Peer],
+        address: Callable[[str, str, str, str], Peer],
         *,
         pods: Pods_of,
         restarts: Restarts_of,
@@ -106,7 +110,7 @@ class Gated:
         percents, pause = _percents(situation.declaration.rollout)
         progress = Progress(situation.new, before, (0, *percents), pause, 0, now, why="gates are looking")
         annotations = {**note(progress), keys.GATES: _gates_digest(settings), keys.HEALTH: ""}
-        return Move(Canary(0), annotations, GATE_SECONDS)
+        return Move(Canary(0), annotations, 0.0)
 
     def _gate(self, situation: Situation, settings: GateSettings, progress: Progress) -> Decision:
         verdict: Verdict | None
@@ -114,9 +118,10 @@ class Gated:
         try:
             verdict = self._bench.verdict(f"{situation.namespace}/{situation.new}", self._gates, subject)
         except GateUnsureError as error:
-            return Stop(f"gates cannot look: {error}")
+            return Stop(f"gates cannot look: {error}", again=UNSURE_SECONDS)
         if verdict is None:
-            return Hold("gates are looking", GATE_SECONDS)
+            quarter = (self._clock() - progress.since) / 4
+            return Hold("gates are looking", min(MAX_GATE_SECONDS, max(MIN_GATE_SECONDS, quarter)))
         judged = Judgement(Health.GOOD if verdict.passed else Health.BAD, verdict.words)
         now = self._clock()
         after = advance(replace(progress, pause_seconds=0), situation.observed, now, judged)
@@ -165,16 +170,16 @@ class Gated:
         deployment = situation.declaration.deployment
         old_version = version_of(deployment.name, situation.old) if situation.old else None
 
-        def peer(version: int) -> Peer:
-            return self._address(situation.namespace, deployment.name, version_tag(version))
+        def peer(version: int, revision: str) -> Peer:
+            return self._address(situation.namespace, deployment.name, version_tag(version), revision)
 
         return Subject(
             deployment.model or deployment.name,
             situation.version,
             deployment.url,
             settings,
-            peer(situation.version),
-            None if old_version is None else peer(old_version),
+            peer(situation.version, situation.new),
+            None if old_version is None or situation.old is None else peer(old_version, situation.old),
             old_version,
         )
 

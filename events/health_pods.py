@@ -1,4 +1,4 @@
-"""The pods of a revision, asked for their metrics through the API server: no address of a pod need be reachable."""
+"""The pods of a revision, asked through the API server: no address of a pod need be reachable."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ from events.health_counts import MAX_PODS, Counters, counters
 from knative.client import Client
 from knative.service import PORT
 
+OK = 200
 METRICS_PATH = "/monitoring/prometheus/metrics"
 """Where a predict pod shows its metrics, unless a monitoring config moved them."""
 
@@ -25,6 +26,20 @@ def read_pods(client: Client, namespace: str, revision: str, model: str) -> dict
         if text:
             found[_short(pod)] = counters(text, model)
     return found
+
+
+def ask_running(client: Client, namespace: str, revision: str, path: str) -> bytes:
+    """What the first of a revision's running pods answers to a GET with 200; empty where none does.
+
+    Raises:
+        DeployError: the cluster cannot be asked.
+    """
+    for pod in client.pods(namespace, revision)[:MAX_PODS]:
+        if pod.get("status", {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp"):
+            status, body = client.pod_answer(namespace, pod["metadata"]["name"], PORT, path)
+            if status == OK:
+                return body
+    return b""
 
 
 def restarts(client: Client, namespace: str, revision: str) -> int:

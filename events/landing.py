@@ -210,7 +210,7 @@ class _Step:
                 if self._news(decision.annotations):
                     self._patch({"metadata": {"annotations": dict(decision.annotations)}})
                     self._tell(decision.told)
-                return self._observed.traffic, None, f"{new} is stopped: {decision.why}"
+                return self._observed.traffic, decision.again, f"{new} is stopped: {decision.why}"
             policy, annotations, again = decision.policy, decision.annotations, decision.again
             told = decision.told
         wanted = wish(self._name, ready, self._observed, found.listed, labels=declaration.labels, policy=policy)

@@ -13,6 +13,8 @@ from events.place import place_of
 
 CREATED = "com.zeroserve.storage.object.created.v1"
 REMOVED = "com.zeroserve.storage.object.removed.v1"
+SWEEP = "com.zeroserve.sweep.v1"
+"""Makes the deploy function look at everything; about no object."""
 
 
 def storage_event(event_type: str, data: Any) -> tuple[ObjectEvent, ...]:

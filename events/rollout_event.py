@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from events import own_event
+
 KINDS = ("started", "step", "promoted", "rolled_back", "failed")
 ATTEMPTS = 4
 PAUSE_SECONDS = 0.5
@@ -41,24 +43,37 @@ def event_type(kind: str) -> str:
 def encode(
     kind: str, namespace: str, service: str, data: Mapping[str, Any], *, extensions: Mapping[str, str], now: datetime
 ) -> tuple[dict[str, str], bytes]:
-    """Headers and body of one event.
+    """Headers and body of one event of a rollout.
 
     Args:
         kind: one of `KINDS`.
         extensions: further attributes; those of the event itself win.
         now: when it happened.
     """
+    source = f"/apis/serving.knative.dev/v1/namespaces/{namespace}/services/{service}"
     headers = {f"ce-{name}": value for name, value in extensions.items()}
-    headers |= {
+    headers |= _headers(event_type(kind), source, now) | {"ce-subject": service}
+    return headers, json.dumps({"service": service, "namespace": namespace, **data}).encode()
+
+
+def encode_sweep(
+    namespace: str, reason: str, *, extensions: Mapping[str, str], now: datetime
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of an event that makes a deploy function look at everything; arguments as of `encode`."""
+    headers = {f"ce-{name}": value for name, value in extensions.items()}
+    headers |= _headers(own_event.SWEEP, f"/api/v1/namespaces/{namespace}", now)
+    return headers, json.dumps({"namespace": namespace, "reason": reason}).encode()
+
+
+def _headers(kind: str, source: str, now: datetime) -> dict[str, str]:
+    return {
         "ce-specversion": "1.0",
         "ce-id": str(uuid.uuid4()),
-        "ce-source": f"/apis/serving.knative.dev/v1/namespaces/{namespace}/services/{service}",
-        "ce-type": event_type(kind),
-        "ce-subject": service,
+        "ce-source": source,
+        "ce-type": kind,
         "ce-time": now.isoformat().replace("+00:00", "Z"),
         "content-type": "application/json",
     }
-    return headers, json.dumps({"service": service, "namespace": namespace, **data}).encode()
 
 
 class RolloutEvents:
@@ -87,21 +102,27 @@ class RolloutEvents:
 
     def __call__(self, kind: str, service: str, data: Mapping[str, Any]) -> None:
         """Sends one event soon; returns at once."""
-        with self._lock:
-            if not self._started:
-                self._thread.start()
-                self._started = True
-        event = encode(kind, self._namespace, service, data, extensions=self._extensions, now=datetime.now(UTC))
-        try:
-            self._waiting.put_nowait(event)
-        except queue.Full:
-            _log.warning("event %s of %s is dropped: %d wait already", kind, service, MAX_WAITING)
+        self._send(encode(kind, self._namespace, service, data, extensions=self._extensions, now=datetime.now(UTC)))
+
+    def sweep(self, reason: str) -> None:
+        """Asks whichever deploy function the sink reaches to look at everything; returns at once."""
+        self._send(encode_sweep(self._namespace, reason, extensions=self._extensions, now=datetime.now(UTC)))
 
     def close(self, seconds: float = SEND_SECONDS) -> None:
         """Sends what waits, for so many seconds at most, and ends."""
         if self._started:
             self._waiting.put(None)
             self._thread.join(seconds)
+
+    def _send(self, event: tuple[dict[str, str], bytes]) -> None:
+        with self._lock:
+            if not self._started:
+                self._thread.start()
+                self._started = True
+        try:
+            self._waiting.put_nowait(event)
+        except queue.Full:
+            _log.warning("event %s is dropped: %d wait already", event[0]["ce-type"], MAX_WAITING)
 
     def _run(self) -> None:
         while (event := self._waiting.get()) is not None:

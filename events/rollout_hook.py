@@ -69,11 +69,13 @@ class Stop:
     Attributes:
         annotations: written too.
         told: what the world is told once they are.
+        again: seconds until the next decision, where the reason may pass.
     """
 
     why: str
     annotations: Mapping[str, str] = field(default_factory=dict)
     told: Sequence[Told] = ()
+    again: float | None = None
 
 
 Decision = Move | Hold | Stop

@@ -1,7 +1,7 @@
 """Signature gate: a new version has to take what callers of the serving one send, and give what they read.
 
-Read from `GET /v1/models/m/metadata` of both revisions: that is what each really serves, whatever form its files
-have. What counts as a break:
+Read from `GET /v1/models/m/versions/7/metadata` of both revisions: that is what each really serves, whatever form its
+files have. What counts as a break:
 
 - a signature, an input or an output that is gone, or has another dtype;
 - an input that is new and has no default, or lost the one it had;
@@ -54,17 +54,18 @@ class SignatureGate:
         """See `events.gate.Gate`."""
         if subject.old is None or subject.settings.signatures == "ignore":
             return Verdict(passed=True, words="nothing to compare with" if subject.old is None else "not compared")
-        old, new = _signatures(subject.old, subject.model), _signatures(subject.new, subject.model)
+        old = _signatures(subject.old, subject.model, subject.old_version)
+        new = _signatures(subject.new, subject.model, subject.version)
         broken = breaks(old, new)
         if broken:
             return Verdict(passed=False, words=reasons_text(broken))
         return Verdict(passed=True, words=f"{len(old)} signatures keep what they promised")
 
 
-def _signatures(peer: Peer, model: str) -> dict[str, Promise]:
-    path = f"/v1/models/{model}/metadata"
+def _signatures(peer: Peer, model: str, version: int | None) -> dict[str, Promise]:
+    path = f"/v1/models/{model}{'' if version is None else f'/versions/{version}'}/metadata"
     try:
-        answer = peer.wake(path)
+        answer = peer.read(path)
     except PeerError as error:
         raise GateUnsureError(str(error)) from None
     if answer.status != 200:

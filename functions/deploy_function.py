@@ -91,7 +91,13 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
         sns_topics=words(settings.sns_topics),
         open_url=_fetch,
     )
-    ends = (declared.close, follower.close, bench.close, *([tell.close] if tell else []))
+
+    def hand_over() -> None:
+        """A function that is scaled to zero or replaced in the middle of a rollout leaves it to another copy."""
+        if tell and (left := follower.unfinished):
+            tell.sweep(f"a deploy function ended while rollouts were under way: {', '.join(sorted(left))}")
+
+    ends = (declared.close, follower.close, hand_over, bench.close, *([tell.close] if tell else []))
     return DeployFunction(door, namespace, counts, ends)
 
 

@@ -27,6 +27,7 @@ from loader.store import shown_host
 EVENT_TYPES = (
     own_event.CREATED,
     own_event.REMOVED,
+    own_event.SWEEP,
     config_event.TYPE,
     PING_TYPE,
     gcs.FINALIZED,

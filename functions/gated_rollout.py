@@ -7,21 +7,29 @@ from events.gate_bench import Bench
 from events.gate_http import Peer
 from events.gate_rollout import Gated
 from events.health_counts import Pods
-from events.health_pods import read_pods, restarts
+from events.health_pods import ask_running, read_pods, restarts
 from events.replay_gate import ReplayGate
 from events.signature_gate import SignatureGate
 from functions.deployer_settings import DeployerSettings
+from knative.error import DeployError
 from loader.storage import read_object
 
 
 def gated_rollout(settings: DeployerSettings, clients: Clients, bench: Bench) -> Gated:
     """Puts it together; nothing is contacted."""
 
-    def address(namespace: str, service: str, tag: str) -> Peer:
+    def address(namespace: str, service: str, tag: str, revision: str) -> Peer:
+        def running(path: str) -> bytes:
+            try:
+                with clients.use() as client:
+                    return ask_running(client, namespace, revision, path)
+            except DeployError:
+                return b""  # its address is left
+
         url = settings.peer_url.format(tag=tag, service=service, namespace=namespace)
         if not settings.peer_gateway:
-            return Peer(url)
-        return Peer(f"http://{settings.peer_gateway}", {"host": urlsplit(url).netloc})
+            return Peer(url, pods=running)
+        return Peer(f"http://{settings.peer_gateway}", {"host": urlsplit(url).netloc}, running)
 
     def pods(namespace: str, revision: str, model: str) -> Pods:
         with clients.use() as client:

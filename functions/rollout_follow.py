@@ -100,5 +100,5 @@ def _noted_text(now: Reading, key: str) -> str:
     return found
 
 
-def _no_peer(namespace: str, service: str, tag: str) -> Peer:
+def _no_peer(namespace: str, service: str, tag: str, revision: str) -> Peer:
     raise DeployError(f"{namespace}/{tag}-{service}: gates are asked by the deploy function")

@@ -174,11 +174,17 @@ class Client:
 
     def ask_pod(self, namespace: str, pod: str, port: int, path: str) -> bytes:
         """What a pod answers to a GET, whatever its status; empty when it cannot be asked."""
+        return self.pod_answer(namespace, pod, port, path)[1]
+
+    def pod_answer(self, namespace: str, pod: str, port: int, path: str) -> tuple[int, bytes]:
+        """Status and body of a pod's answer to a GET; the API server's own (502, 503) where the pod gives none.
+
+        Status 0 where there is no answer at all.
+        """
         try:
-            _, body = self._send("GET", f"{_path(CORE, namespace, 'pods', f'{pod}:{port}')}/proxy{path}", None, {}, 1)
+            return self._send("GET", f"{_path(CORE, namespace, 'pods', f'{pod}:{port}')}/proxy{path}", None, {}, 1)
         except DeployError:
-            return b""
-        return body
+            return 0, b""
 
     def json(
         self,

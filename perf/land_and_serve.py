@@ -1,14 +1,16 @@
 """How long from the last byte of an upload to the first answer by the new version on a cluster, and in what parts?
 
     KUBECONFIG=... KNATIVE_INGRESS=host:port python -m perf.land_and_serve --image IMAGE [--versions 6] [--host ADDRESS]
+        [--asleep] [--no-gates]
 
 A model's versions are uploaded one after the other to a real S3 server (moto) that pods reach at ADDRESS; the deploy
 function is a process on this machine. The event of the last file is sent the moment its upload returns, as a store
-does. Version 1 also makes the service; it is told apart. Parts, each ending where the next begins:
+does. Version 1 also makes the service; it is told apart. The old version is awake, unless `--asleep`: then the gate
+that compares signatures has to wake it. Parts, each ending where the next begins:
 
 - `revision created`: the event's answer, 202: the API server has the new revision. Our own code and its requests.
 - `revision ready`: its pod was scheduled, has loaded the model, and is ready. The cluster's part, and a cold start.
-- `traffic written`: the function has seen it and wrote the Service's traffic.
+- `gates passed, traffic written`: the function has seen it, its gates have looked, and the Service has its traffic.
 - `first answer`: the ingress sends requests to it.
 """
 
@@ -29,7 +31,9 @@ from tests.functions.served import GOLDEN_MODELS
 from tests.servers.s3 import BUCKET, S3Server, s3_server
 
 MODEL = GOLDEN_MODELS / "half_plus_two" / "1"
-PARTS = ("revision created", "revision ready", "traffic written", "first answer")
+TRAFFIC = "gates passed, traffic written"
+PARTS = ("revision created", "revision ready", TRAFFIC, "first answer")
+DOMAIN = os.environ.get("KNATIVE_DOMAIN", "kn.localhost")
 POLL_SECONDS = 0.02
 SECONDS = 180.0
 
@@ -40,6 +44,8 @@ def main() -> None:
     parser.add_argument("--image", required=True, help="of the target predict")
     parser.add_argument("--versions", type=int, default=6)
     parser.add_argument("--host", default="10.95.0.1", help="of this machine, as pods see it (%(default)s)")
+    parser.add_argument("--asleep", action="store_true", help="wait before each upload until no pod is left")
+    parser.add_argument("--no-gates", action="store_true", help="signatures are not compared")
     options = parser.parse_args()
     samples: dict[str, list[float]] = {part: [] for part in (*PARTS, "total")}
     first: dict[str, float] = {}
@@ -47,10 +53,18 @@ def main() -> None:
         port = store.endpoint.rpartition(":")[2]
         environ = store.environ | {"AWS_ENDPOINT_URL": f"http://{options.host}:{port}", "AWS_ALLOW_HTTP": "true"}
         url = f"s3://{BUCKET}/m"
-        place.declare("m", url, image=options.image, environment=environ)
-        with deployer(Path(folder), place.namespace, **store.environ) as function:
+        gates = {"signatures": "ignore"} if options.no_gates else {}
+        place.declare("m", url, image=options.image, environment=environ, gates=gates)
+        peers = {
+            # The function is a process on this machine, where names of the cluster mean nothing.
+            "SERVING_PEER_URL": f"http://{{tag}}-{{service}}.{{namespace}}.{DOMAIN}",
+            "SERVING_PEER_GATEWAY": os.environ["KNATIVE_INGRESS"],
+        }
+        with deployer(Path(folder), place.namespace, **store.environ, **peers) as function:
             for version in range(1, options.versions + 1):
-                found = land(place, function, store, version)
+                if options.asleep and version > 1:
+                    until(lambda version=version: not _pods(place, f"v{version - 1}"))
+                found = land(place, function, store, version, wake=version > 1 and not options.asleep)
                 print(f"version {version}: " + ", ".join(f"{part} {found[part]:.2f} s" for part in found), flush=True)
                 if version == 1:
                     first = found
@@ -63,19 +77,24 @@ def main() -> None:
         print(f"| {part} | {statistics.median(seconds):.2f} ({' '.join(f'{one:.2f}' for one in sorted(seconds))}) |")
 
 
-def land(place: Cluster, function: Deployer, store: S3Server, version: int) -> dict[str, float]:
-    """The parts of one upload, in seconds."""
+def land(place: Cluster, function: Deployer, store: S3Server, version: int, *, wake: bool) -> dict[str, float]:
+    """The parts of one upload, in seconds.
+
+    Args:
+        wake: the old version first; it serves while the new one comes. Asleep, it is not asked either, until the new
+            one is ready: a request that woke it would be held up.
+    """
     files = sorted(file for file in MODEL.rglob("*") if file.is_file())
     for file in files[:-1]:
         store.put(f"m/{version}/{file.relative_to(MODEL)}", file.read_bytes())
     answered = threading.Event()
     moments: dict[str, float] = {}
-    if version > 1:
-        # The old version serves while the new one comes: a request that woke it would hold our question up.
+    if wake:
         _first_answer(place.namespace, version - 1, {}, threading.Event())
     watch = (place.namespace, version, moments, answered)
     watcher = threading.Thread(target=_first_answer, args=watch, daemon=True)
-    watcher.start()
+    if wake or version == 1:
+        watcher.start()
     store.put(f"m/{version}/{files[-1].relative_to(MODEL)}", files[-1].read_bytes())
     begun = time.perf_counter()
     status, text = function.created(f"s3://{BUCKET}/m/{version}/{files[-1].relative_to(MODEL)}")
@@ -85,8 +104,10 @@ def land(place: Cluster, function: Deployer, store: S3Server, version: int) -> d
     (name,) = (each for each in place.revisions("m") if each.startswith(f"m-v{version}-"))
     until(lambda: _is_ready(place, name))
     moments["revision ready"] = time.perf_counter()
-    until(lambda: place.tags("m").get(f"v{version}") == name)
-    moments["traffic written"] = time.perf_counter()
+    until(lambda: place.shares("m") == {version: 100})
+    moments[TRAFFIC] = time.perf_counter()
+    if not watcher.is_alive() and not answered.is_set():
+        watcher.start()
     assert answered.wait(SECONDS)
     watcher.join()
     parts, before = {}, begun
@@ -97,6 +118,12 @@ def land(place: Cluster, function: Deployer, store: S3Server, version: int) -> d
     return parts | {"total": moments["first answer"] - begun}
 
 
+def _pods(place: Cluster, tag: str) -> list[str]:
+    """Pods of the revision behind a tag that are not on their way out."""
+    found = place.client.pods(place.namespace, place.tags("m")[tag])
+    return [one["metadata"]["name"] for one in found if not one["metadata"].get("deletionTimestamp")]
+
+
 def _is_ready(place: Cluster, name: str) -> bool:
     conditions = (place.client.revision(place.namespace, name) or {}).get("status", {}).get("conditions") or ()
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
@@ -105,7 +132,7 @@ def _is_ready(place: Cluster, name: str) -> bool:
 def _first_answer(namespace: str, version: int, moments: dict[str, float], answered: threading.Event) -> None:
     """Asks the service which version answers until it is the new one."""
     host, _, port = os.environ["KNATIVE_INGRESS"].partition(":")
-    headers = {"Host": f"m.{namespace}.{os.environ.get('KNATIVE_DOMAIN', 'kn.localhost')}"}
+    headers = {"Host": f"m.{namespace}.{DOMAIN}"}
     wanted = str(version)
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:

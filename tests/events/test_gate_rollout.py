@@ -9,7 +9,7 @@ import pytest
 from events.gate import GateUnsureError, Verdict
 from events.gate_bench import Bench
 from events.gate_http import Peer
-from events.gate_rollout import Gated
+from events.gate_rollout import MAX_GATE_SECONDS, MIN_GATE_SECONDS, UNSURE_SECONDS, Gated
 from events.health_counts import Counters
 from events.rollout_hook import Decision, Hold, Move, Situation, Stop
 from events.wish import wish
@@ -31,7 +31,7 @@ OLD, NEW = (revision(DEPLOYMENT, Version(number, "f")) for number in (1, 2))
 class FixedGate:
     """Says what it is told to."""
 
-    verdict: Verdict | Exception = field(default_factory=lambda: Verdict(passed=True, words="fine"))
+    verdict: Verdict | Exception | threading.Event = field(default_factory=lambda: Verdict(passed=True, words="fine"))
     name: str = "fixed"
     asked: int = 0
 
@@ -39,6 +39,9 @@ class FixedGate:
         self.asked += 1
         if isinstance(self.verdict, Exception):
             raise self.verdict
+        if isinstance(self.verdict, threading.Event):
+            assert self.verdict.wait(30)
+            return Verdict(passed=True, words="fine")
         return self.verdict
 
 
@@ -65,8 +68,8 @@ class Stage:
             clock=lambda: self.now,
         )
 
-    def address(self, namespace, service, tag):
-        self.peers.append((namespace, service, tag))
+    def address(self, namespace, service, tag, revision):
+        self.peers.append((namespace, service, tag, revision))
         return Peer(f"http://{tag}-{service}.{namespace}")
 
     def revisions(self):
@@ -151,7 +154,7 @@ def test_gates_see_a_version_by_its_tag_before_anybody_else(make):
     assert stage.gate.asked == 0
     stage.until_judged()
     assert stage.share == 10
-    assert {("n", "m", "v1"), ("n", "m", "v2")} == set(stage.peers)
+    assert {("n", "m", "v1", OLD), ("n", "m", "v2", NEW)} == set(stage.peers)
 
 
 def test_a_version_that_fails_a_gate_gets_no_traffic_and_the_service_says_why(make):
@@ -184,17 +187,29 @@ def test_a_gate_that_cannot_look_opens_nothing_and_is_asked_again(make):
     stage = make()
     stage.gate.verdict = GateUnsureError("m-v2 does not answer")
     decision = stage.until_judged()
-    assert decision == Stop("gates cannot look: m-v2 does not answer")
+    assert decision == Stop("gates cannot look: m-v2 does not answer", again=UNSURE_SECONDS)
     stage.gate.verdict = Verdict(passed=True, words="fine")
     while stage.share == 0:
         stage.look()
     assert stage.told == ["step"]
 
 
+def test_quick_gates_are_asked_after_soon_and_slow_ones_less_and_less_often(make):
+    stage = make()
+    stage.gate.verdict = threading.Event()
+    assert stage.look().again == 0
+    assert stage.look() == Hold("gates are looking", MIN_GATE_SECONDS)
+    stage.now += 8
+    assert stage.look() == Hold("gates are looking", 2.0)
+    stage.now += 800
+    assert stage.look() == Hold("gates are looking", MAX_GATE_SECONDS)
+    stage.gate.verdict.set()
+
+
 def test_a_gate_that_breaks_opens_nothing(make):
     stage = make()
     stage.gate.verdict = ZeroDivisionError("oh")
-    assert stage.until_judged() == Stop("gates cannot look: ZeroDivisionError: oh")
+    assert stage.until_judged() == Stop("gates cannot look: ZeroDivisionError: oh", again=UNSURE_SECONDS)
     assert stage.share == 0
 
 

@@ -2,8 +2,10 @@
 
 import pytest
 
+from events.door import SWEEPS
 from events.envelope import envelopes
 from events.rollout_event import RolloutEvents
+from functions.events_cli import EVENT_TYPES
 from tests.servers.sink import sink_server
 
 
@@ -49,3 +51,14 @@ def test_a_sink_that_refuses_is_not_asked_again(caplog):
 def test_what_is_no_address_is_refused_at_the_start():
     with pytest.raises(ValueError, match="is no sink"):
         RolloutEvents("broker", "models")
+
+
+def test_a_function_that_ends_asks_for_a_sweep_of_a_type_that_the_trigger_lets_through():
+    with sink_server() as sink:
+        tell = RolloutEvents(sink.url, "models")
+        tell.sweep("it ends")
+        received = sink.next()
+        tell.close()
+    (event,) = envelopes(received.headers, received.body)
+    assert event.type in SWEEPS & set(EVENT_TYPES)
+    assert event.data == {"namespace": "models", "reason": "it ends"}
