@@ -48,6 +48,7 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve coldstart NAME|URL [--json]  where the time of the last cold start went, and what would change it
   zeroserve gateway render|run|install|keys|status|uninstall
                                          one entry for all models: keys, limits, CORS, before a model wakes
+  zeroserve monitoring render            dashboards for Grafana, alerts and what to scrape for Prometheus
   zeroserve completion bash|zsh|fish     a script for the shell
   zeroserve --version
 """
@@ -62,6 +63,7 @@ COMMANDS = {
     "compare": "functions.compare_cli",
     "coldstart": "functions.coldstart_cli",
     "gateway": "functions.gateway_cli",
+    "monitoring": "functions.monitoring_cli",
     "export": "functions.export_cli",
     "completion": "functions.completion_cli",
 }
