@@ -16,11 +16,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from functions.trace_context import TRACEPARENT, TRACESTATE, TraceParent, parse_traceparent, parse_tracestate
 from loader.run_log import Ran
 from loader.servable import ModelSpec, Servable
 from loader.status import Code
 
 if TYPE_CHECKING:
+    from functions.tracing.spans import Span
     from loader.dtypes import Array
 
 REQUEST_ID = b"x-request-id"
@@ -35,10 +37,13 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~:/+=@-]{0,%d}" % (MAX_REQUEST_I
 
 
 class Trace(Protocol):
-    """What traces keep of one request; `functions.tracing` has it."""
+    """What traces keep of one request; `functions.tracing.spans` has it."""
 
     def ran(self, run: Ran) -> None:
         """A run is over."""
+
+    def begin(self, name: str, kind: int, attributes: dict[str, Any]) -> "Span":
+        """A span begins."""
 
 
 class Tap(Protocol):
@@ -62,8 +67,9 @@ class Access:
         began_ns: the same by the clock on the wall, in nanoseconds since 1970.
         ended: when its answer was complete; 0 until then.
         trace_id: 32 hexadecimal digits; the caller's, else a new one where traces are on; else empty.
-        parent_id: 16 hexadecimal digits: the caller's span; empty for none.
-        span_id: likewise: this request's own span; empty without traces.
+        parent: the caller's span, where it says one.
+        tracestate: what the caller's tracing systems want passed on; empty for nothing.
+        span_id: 16 hexadecimal digits: this request's own span; empty without traces.
         trace: where spans are kept; None where this request is not sampled.
         tap: who takes what was asked and answered; None where nobody wants it of this request.
         api: `predict`, `classify`, `infer`, `status`...; for gRPC the method's name; empty for what is no door.
@@ -90,7 +96,8 @@ class Access:
     began_ns: int
     ended: float = 0.0
     trace_id: str = ""
-    parent_id: str = ""
+    parent: TraceParent | None = None
+    tracestate: str = ""
     span_id: str = ""
     trace: Trace | None = None
     tap: Tap | None = None
@@ -133,6 +140,11 @@ class Access:
         self.code, self.error = code, text
 
     @property
+    def parent_id(self) -> str:
+        """The id of the caller's span; empty for none."""
+        return "" if self.parent is None else self.parent.span_id
+
+    @property
     def queue_seconds(self) -> float:
         """The longest wait before a run."""
         return max((run.started - run.since for run in self.runs), default=0.0)
@@ -172,9 +184,16 @@ current: ContextVar[Access | None] = ContextVar("access", default=None)
 
 def new_access(protocol: str, method: str, path: str, headers: Mapping[bytes, bytes]) -> Access:
     """The record of a request whose head has just been read."""
-    return Access(
+    access = Access(
         request_id(headers.get(REQUEST_ID)), protocol, method, path, headers, time.monotonic(), time.time_ns()
     )
+    given = headers.get(TRACEPARENT)
+    if given is not None:
+        access.parent = parse_traceparent(given)
+        if access.parent is not None:
+            access.trace_id = access.parent.trace_id
+            access.tracestate = parse_tracestate(headers.get(TRACESTATE))
+    return access
 
 
 def request_id(given: bytes | None) -> str:

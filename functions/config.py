@@ -575,6 +575,11 @@ def own_service() -> str:
     return os.environ.get("K_SERVICE", "")
 
 
+def telemetry_environment() -> dict[str, str]:
+    """OpenTelemetry's own variables, `OTEL_*`."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
+
+
 def own_revision() -> str:
     """The Knative Revision that this process is a pod of; empty for none."""
     return os.environ.get("K_REVISION", "")

@@ -19,30 +19,29 @@ COLLECT_SECONDS = 0.05
 PIPE_BYTES = select.PIPE_BUF
 
 
+WRITTEN, DROPPED = "written", "dropped"
+
+
 class LineWriter:
     """Takes lines from one thread. The writing thread starts with the first one, and again after it has ended.
 
     Args:
         write: puts bytes where they belong; may block, and may raise OSError.
-
-    Attributes:
-        dropped: lines that were not written.
-        written: lines that were.
+        counted: is told how many lines were `WRITTEN` or `DROPPED`; from any thread.
     """
 
-    def __init__(self, write: Callable[[bytes], object]) -> None:
+    def __init__(self, write: Callable[[bytes], object], counted: Callable[[str, int], None]) -> None:
         self._write = write
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self.dropped = 0
-        self.written = 0
+        self._counted = counted
 
     def put(self, line: bytes) -> None:
         """Takes a line, which ends with its line break, or drops it."""
         if len(self._lines) >= MAX_LINES or self._closed:
-            self.dropped += 1
+            self._counted(DROPPED, 1)
             return
         self._lines.append(line)
         if not self._wake.is_set():
@@ -67,9 +66,10 @@ class LineWriter:
             for piece, count in self._pieces():
                 try:
                     self._write(piece)
-                    self.written += count
                 except OSError:
-                    self.dropped += count
+                    self._counted(DROPPED, count)
+                else:
+                    self._counted(WRITTEN, count)
             if self._closed and not self._lines:
                 return
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from functions.access import Sink
-from functions.config import Settings, own_revision
+from functions.cold_start import ColdStart
+from functions.config import Settings, own_revision, own_service, telemetry_environment
 from functions.http_service import AsgiApplication
 from functions.metrics import Metrics
 
@@ -14,6 +15,9 @@ class Observer(Sink, Protocol):
 
     def add_to(self, metrics: Metrics) -> None:
         """Shows its counts."""
+
+    def started(self, cold_start: ColdStart) -> None:
+        """The server's start is over."""
 
     def close(self, timeout: float) -> None:
         """Passes on what it still has; gives up after so many seconds. No request comes any more."""
@@ -36,6 +40,11 @@ class Observers:
         for one in self._observers:
             one.add_to(metrics)
 
+    def started(self, cold_start: ColdStart) -> None:
+        """The server's start is over."""
+        for one in self._observers:
+            one.started(cold_start)
+
     def close(self, timeout: float) -> None:
         """Ends them; `timeout` in seconds is for each."""
         for one in self._observers:
@@ -48,19 +57,28 @@ def observers(settings: Settings, worker: int | None = None) -> Observers | None
     Args:
         settings: the settings.
         worker: this process among several.
+
+    Raises:
+        UsageError: the OTEL_* variables make no sense.
     """
     found: list[Any] = []
     if settings.request_log != "off":
-        from functions.line_writer import LineWriter  # noqa: PLC0415  a start without it does not pay
-        from functions.request_log import RequestLog, write_to_stderr  # noqa: PLC0415
+        from functions.request_log import RequestLog, write_to_stderr  # noqa: PLC0415  a start without it does not pay
 
         found.append(
             RequestLog(
-                LineWriter(write_to_stderr),
+                write_to_stderr,
                 as_json=settings.log_format == "json",
                 share=settings.request_log_share if settings.request_log == "all" else 0.0,
                 revision=own_revision(),
                 worker=worker,
             )
         )
+    if settings.traces:
+        from functions.tracing.trace_settings import trace_settings  # noqa: PLC0415  as above
+        from functions.tracing.traces import Traces  # noqa: PLC0415
+
+        wanted = trace_settings(telemetry_environment())
+        if wanted is not None:
+            found.insert(0, Traces(wanted, own_service() or "zeroserve", own_revision()))
     return Observers(found) if found else None

@@ -5,11 +5,13 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable
 
 from functions.access import Access
+from functions.cold_start import ColdStart
 from functions.line_writer import LineWriter
 from functions.log_format import plain, timestamp
-from functions.metrics import Gauge, Metrics
+from functions.metrics import Counter, Metrics
 from loader.status import Code
 
 LOGGER = "zeroserve.request"
@@ -27,7 +29,7 @@ class RequestLog:
     """Logs requests; a `functions.access.Sink`.
 
     Args:
-        writer: where lines go.
+        write: puts lines where they belong; see `LineWriter`.
         as_json: one object, instead of `name=value` pairs.
         share: of the good requests, 0 to 1; those that fail are always logged.
         revision: the name of this revision on a cluster; empty for none.
@@ -35,9 +37,16 @@ class RequestLog:
     """
 
     def __init__(
-        self, writer: LineWriter, *, as_json: bool, share: float, revision: str = "", worker: int | None = None
+        self,
+        write: Callable[[bytes], object],
+        *,
+        as_json: bool,
+        share: float,
+        revision: str = "",
+        worker: int | None = None,
     ) -> None:
-        self._writer = writer
+        self._lines = Counter("zeroserve_request_log_lines_total", ("result",))
+        self._writer = LineWriter(write, lambda result, count: self._lines.add((result,), count))
         self._as_json = as_json
         self._share = share
         self._own = {name: one for name, one in (("revision", revision), ("worker", worker)) if one not in ("", None)}
@@ -54,14 +63,10 @@ class RequestLog:
 
     def add_to(self, metrics: Metrics) -> None:
         """Shows how many lines were written, and how many not."""
-        writer = self._writer
-        metrics.add_family(
-            Gauge(
-                "zeroserve_request_log_lines",
-                ("result",),
-                lambda: {("written",): writer.written, ("dropped",): writer.dropped},
-            )
-        )
+        metrics.add_family(self._lines)
+
+    def started(self, cold_start: ColdStart) -> None:
+        """Nothing: lines are written from the first on."""
 
     def close(self, timeout: float) -> None:
         """Writes what there is."""

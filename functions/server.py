@@ -127,6 +127,8 @@ class Server:
             gc.collect()
             gc.freeze()
             _log.info("the first loads took %.3f s", time.perf_counter() - started)
+            if self._observers is not None:
+                self._observers.started(self._cold_start)
             if self._berth is not None:
                 self._berth.board.loaded(self._berth.index)
             self._on_loaded()
