@@ -39,8 +39,8 @@ _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~:/+=@-]{0,%d}" % (MAX_REQUEST_I
 class Trace(Protocol):
     """What traces keep of one request; `functions.tracing.spans` has it."""
 
-    def ran(self, run: Ran) -> None:
-        """A run is over."""
+    def ran(self, run: Ran, parent_id: str = "") -> None:
+        """A run is over, below the span `parent_id`; without one below the request's. From any thread."""
 
     def begin(self, name: str, kind: int, attributes: dict[str, Any]) -> "Span":
         """A span begins."""
@@ -222,3 +222,10 @@ def note_failed(code: Code, text: str) -> None:
     access = current.get()
     if access is not None:
         access.failed(code, text)
+
+
+def note_peer(tag: str) -> None:
+    """Another revision has answered, of this tag."""
+    access = current.get()
+    if access is not None:
+        access.peer = tag

@@ -117,9 +117,12 @@ class _Answered:
             headers = message.get("headers", ())
             access.status = message["status"]
             self._note(headers)
-            message = {**message, "headers": [*headers, (REQUEST_ID, access.request_id.encode("ascii"))]}
+            own = (REQUEST_ID, access.request_id.encode("ascii"))
+            message = {**message, "headers": [*_without_id(headers), own]}
         elif kind == "http.response.trailers":
-            self._note(message.get("headers", ()))
+            headers = message.get("headers", ())
+            self._note(headers)
+            message = {**message, "headers": _without_id(headers)}
         await self._send(message)
 
     def _note(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -133,3 +136,8 @@ class _Answered:
                     access.error = unquote_to_bytes(value[:MAX_ERROR]).decode("utf-8", "replace")
         elif access.status >= 400 and access.code is Code.OK:
             access.code = _STATUS_CODES.get(access.status, Code.UNKNOWN)
+
+
+def _without_id(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, without the id that another revision has put there: it is the same one."""
+    return [pair for pair in headers if pair[0] != REQUEST_ID]

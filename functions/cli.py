@@ -126,6 +126,10 @@ def _serve(words: Sequence[str]) -> int:
         settings.require_models()
     level = "WARNING" if settings.demo else settings.log_level.upper()
     configure(level, settings.log_format)
+    if settings.traces:
+        from functions.observers import check_telemetry  # noqa: PLC0415  only with the flag
+
+        check_telemetry()
     try:
         tls = _tls(settings)
         beside = _beside(settings)

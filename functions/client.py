@@ -103,6 +103,7 @@ class Client:
         signature: str = "",
         outputs: Sequence[str] = (),
         timeout: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Prediction:
         """One prediction.
 
@@ -115,6 +116,7 @@ class Client:
             signature: its name; empty for `serving_default`, or the model's only one.
             outputs: names of those wanted; empty for all.
             timeout: seconds for this call with all its tries; None for the client's.
+            headers: sent with this request, beside the client's own.
 
         Raises:
             ServingError: the server's code and text; UNAVAILABLE when it could not be reached; DEADLINE_EXCEEDED;
@@ -123,8 +125,11 @@ class Client:
         spec, deadline = ModelSpec(model, version, label), self._deadline(timeout)
         found = self._signature(spec, signature, deadline)
         tensors = inputs_from_json(found, inputs)
+        told = {name.lower(): value for name, value in (headers or {}).items()}
         try:
-            return self._tried(lambda: self._transport.predict(spec, found, tensors, outputs, deadline), deadline)
+            return self._tried(
+                lambda: self._transport.predict(spec, found, tensors, outputs, deadline, headers=told), deadline
+            )
         except ServingError as error:
             if error.code in _STALE_SIGNATURE:
                 # A new version may have other signatures: read them again next time.

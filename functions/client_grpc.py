@@ -59,13 +59,15 @@ class GrpcTransport:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         deadline: float,
+        *,
+        headers: Mapping[str, str],
     ) -> Prediction:
         """One `PredictRequest` with packed tensors."""
         request = predict_pb2.PredictRequest(model_spec=_model_spec(spec), output_filter=outputs)
         request.model_spec.signature_name = signature.name
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(from_array(array, content=True))
-        response = self._call(self._stub.Predict, request, deadline)
+        response = self._call(self._stub.Predict, request, deadline, headers)
         answered = response.model_spec
         version = answered.version.value if answered.HasField("version") else None
         return Prediction(
@@ -76,9 +78,10 @@ class GrpcTransport:
         """Closes the channel."""
         self._channel.close()
 
-    def _call(self, method: Any, request: Any, deadline: float) -> Any:
+    def _call(self, method: Any, request: Any, deadline: float, headers: Mapping[str, str] | None = None) -> Any:
+        metadata = (*self._metadata, *(headers or {}).items())
         try:
-            return method(request, timeout=max(deadline - time.monotonic(), 0.0), metadata=self._metadata)
+            return method(request, timeout=max(deadline - time.monotonic(), 0.0), metadata=metadata)
         except grpc.RpcError as error:
             code, details = error.code(), error.details()
             raise ServingError(Code(code.value[0]), details or code.name) from error

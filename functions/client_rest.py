@@ -53,13 +53,15 @@ class RestTransport:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         deadline: float,
+        *,
+        headers: Mapping[str, str],
     ) -> Prediction:
         """One columnar request; the stock server has no output filter here, so outputs are chosen afterwards."""
         body = json.dumps(
             {"signature_name": signature.name, "inputs": {name: _json_value(each) for name, each in inputs.items()}}
         ).encode()
-        headers, content = self._http.call(
-            "POST", _v1_path(spec) + ":predict", body, {"content-type": "application/json"}, deadline
+        told, content = self._http.call(
+            "POST", _v1_path(spec) + ":predict", body, {**headers, "content-type": "application/json"}, deadline
         )
         try:
             found = json.loads(content.decode("utf-8", "surrogateescape"))["outputs"]
@@ -67,7 +69,7 @@ class RestTransport:
             arrays = {name: cast(signature.outputs[name], value) for name, value in named.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unreadable("prediction", error) from error
-        version = headers.get("x-model-version", "")
+        version = told.get("x-model-version", "")
         return Prediction(spec.name, int(version) if version.isdigit() else None, _chosen(arrays, outputs))
 
     def close(self) -> None:
@@ -100,6 +102,8 @@ class OipTransport:
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         deadline: float,
+        *,
+        headers: Mapping[str, str],
     ) -> Prediction:
         """One infer call with raw tensors; answers may be raw or JSON."""
         blobs = [to_raw(array) for array in inputs.values()]
@@ -120,15 +124,15 @@ class OipTransport:
         if outputs:
             head["outputs"] = [{"name": name} for name in outputs]
         text = json.dumps(head).encode()
-        headers, content = self._http.call(
+        told, content = self._http.call(
             "POST",
             _v2_path(spec) + "/infer",
             b"".join((text, *blobs)),
-            {"content-type": "application/octet-stream", _HEADER_LENGTH: str(len(text))},
+            {**headers, "content-type": "application/octet-stream", _HEADER_LENGTH: str(len(text))},
             deadline,
         )
         try:
-            return _oip_prediction(spec, headers.get(_HEADER_LENGTH), content)
+            return _oip_prediction(spec, told.get(_HEADER_LENGTH), content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise _unreadable("prediction", error) from error
 

@@ -37,8 +37,12 @@ class Transport(Protocol):
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         deadline: float,
+        *,
+        headers: Mapping[str, str],
     ) -> Prediction:
-        """One prediction with tensors of the right types and shapes; no `outputs` means all."""
+        """One prediction with tensors of the right types and shapes; no `outputs` means all. `headers` go with it,
+        names in small letters.
+        """
 
     def close(self) -> None:
         """Frees connections."""

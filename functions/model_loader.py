@@ -116,8 +116,9 @@ class ModelLoader:
     @functools.cached_property
     def _mixes(self) -> "MixLoader":
         from functions.mixing.mix_loader import MixLoader  # noqa: PLC0415  by the first mix
+        from functions.mixing.step_span import step_span  # noqa: PLC0415
 
-        return MixLoader(self._manager, self._metrics, self._release)
+        return MixLoader(self._manager, self._metrics, self._release, step_span)
 
     def _load_mix(self, servable: ServableId, path: Path) -> Servable:
         try:

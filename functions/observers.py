@@ -82,3 +82,14 @@ def observers(settings: Settings, worker: int | None = None) -> Observers | None
         if wanted is not None:
             found.insert(0, Traces(wanted, own_service() or "zeroserve", own_revision()))
     return Observers(found) if found else None
+
+
+def check_telemetry() -> None:
+    """Looks at the OTEL_* variables before anything is started.
+
+    Raises:
+        UsageError: they make no sense, or the extra `otel` is not installed.
+    """
+    from functions.tracing.trace_settings import trace_settings  # noqa: PLC0415  as above
+
+    trace_settings(telemetry_environment())

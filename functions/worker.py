@@ -39,6 +39,10 @@ def prepare() -> None:
     try:
         _settings = load_settings()
         _settings.require_models()
+        if _settings.traces:
+            from functions.observers import check_telemetry  # noqa: PLC0415  only with the flag
+
+            check_telemetry()
     except UsageError as error:
         sys.exit(f"zeroserve: {error}")
     os.register_at_fork(after_in_child=_start)

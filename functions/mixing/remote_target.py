@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from functions.client import Client
+from functions.outgoing import outgoing
 from loader.dtypes import Array
 from loader.mixing.target import Target
 from loader.status import Code, ServingError
@@ -77,9 +78,18 @@ class RemoteTarget:
         Raises:
             ServingError: the other side's code and text; UNAVAILABLE where it cannot be reached, DEADLINE_EXCEEDED.
         """
-        return await self._targets.run(partial(self._call, inputs, outputs, deadline))
+        target = self._target
+        attributes = {"server.address": target.url, "zeroserve.model": target.model}
+        with outgoing(f"predict {target.model}", attributes) as call:
+            return await self._targets.run(partial(self._call, inputs, outputs, deadline, call.headers))
 
-    def _call(self, inputs: Mapping[str, Array], outputs: Sequence[str], deadline: float | None) -> Mapping[str, Array]:
+    def _call(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        deadline: float | None,
+        headers: Mapping[str, str],
+    ) -> Mapping[str, Array]:
         left = DEFAULT_SECONDS if deadline is None else deadline - time.monotonic()
         if left <= 0:
             raise ServingError(Code.DEADLINE_EXCEEDED, "the deadline had passed before the service could be asked")
@@ -92,4 +102,5 @@ class RemoteTarget:
             signature=target.signature,
             outputs=outputs,
             timeout=left,
+            headers=headers,
         ).outputs

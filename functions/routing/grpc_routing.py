@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from functions.access import note_peer
 from functions.grpc_status import cut
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_grpc import GrpcAnswer, GrpcPeers
@@ -149,6 +150,7 @@ class GrpcRouting:
         if not decision.here:
             answer = await self.forward(decision.tag, path, message, context)
             if answer is not None:
+                note_peer(decision.tag)
                 if answer.code is grpc.StatusCode.OK:
                     self._copy(decision, decision.tag, call, answer.message)
                 return answer

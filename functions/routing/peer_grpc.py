@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 
+from functions.outgoing import outgoing
 from functions.routing.peer_address import PeerAddress
 from functions.routing.peer_headers import FORWARDED, REVISION, answer_metadata, request_metadata
 from functions.routing.peer_rest import MAX_WAITING
@@ -107,19 +108,24 @@ class GrpcPeers:
     async def _call(
         self, channel: Any, method: str, message: bytes, metadata: Metadata, seconds: float | None
     ) -> GrpcAnswer:
-        call = channel.unary_unary(method, None, None)(
-            message, timeout=seconds, metadata=(*request_metadata(metadata), (FORWARDED, "1"))
-        )
-        try:
-            answer: bytes = await call
-        except grpc.aio.AioRpcError as error:
-            return GrpcAnswer(
-                error.code(),
-                error.details() or "",
-                answer_metadata(error.initial_metadata() or ()),
-                answer_metadata(error.trailing_metadata() or ()),
-                b"",
+        service, _, name = method[1:].partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+        with outgoing(method[1:], attributes) as sent:
+            own = [
+                pair
+                for pair in request_metadata(metadata)
+                if pair[0] not in sent.headers and pair[0] not in sent.without
+            ]
+            call = channel.unary_unary(method, None, None)(
+                message, timeout=seconds, metadata=(*own, *sent.headers.items(), (FORWARDED, "1"))
             )
+            try:
+                answer: bytes = await call
+            except grpc.aio.AioRpcError as error:
+                code = error.code()
+                sent.answered("rpc.grpc.status_code", code.value[0], code.name)
+                return _failed(error)
+            sent.answered("rpc.grpc.status_code", 0)
         initial = answer_metadata(await call.initial_metadata() or ())
         trailing = answer_metadata(await call.trailing_metadata() or ())
         return GrpcAnswer(grpc.StatusCode.OK, "", initial, trailing, answer)
@@ -168,3 +174,13 @@ class GrpcPeers:
         closing = asyncio.ensure_future(kept.channel.close(None))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+
+def _failed(error: Any) -> GrpcAnswer:
+    return GrpcAnswer(
+        error.code(),
+        error.details() or "",
+        answer_metadata(error.initial_metadata() or ()),
+        answer_metadata(error.trailing_metadata() or ()),
+        b"",
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from functions.http import Request, Response
+from functions.outgoing import Outgoing, outgoing
 from functions.routing.peer_address import PeerAddress
 from functions.routing.peer_headers import FORWARDED, REVISION, TIMEOUT, answer_headers, request_headers
 from loader.status import Code, ServingError
@@ -121,15 +122,29 @@ class RestPeers:
         url = f"http://{self._address.target(tag)}{quote(request.path, safe=_PRINTABLE)}"
         if request.query:
             url += f"?{quote(request.query, safe=_PRINTABLE)}"
-        async with session.request(
-            request.method,
-            yarl.URL(url, encoded=True),
-            headers=self._headers(tag, request, left),
-            data=request.body or None,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=left + SLACK_SECONDS, sock_connect=CONNECT_SECONDS),
-        ) as answer:
+        attributes = {
+            "http.request.method": request.method,
+            "server.address": self._address.authority(tag),
+            "zeroserve.tag": tag,
+        }
+        headers = self._headers(tag, request, left)
+        with outgoing(request.method, attributes) as call:
+            call.put_into(headers)
+            asked = session.request(
+                request.method,
+                yarl.URL(url, encoded=True),
+                headers=headers,
+                data=request.body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=left + SLACK_SECONDS, sock_connect=CONNECT_SECONDS),
+            )
+            return await self._answer(asked, tag, call)
+
+    async def _answer(self, asked: Any, tag: str, call: Outgoing) -> Response | None:
+        async with asked as answer:
             body = await _limited(answer, tag)
+            failed = str(answer.status) if answer.status >= 400 else ""
+            call.answered("http.response.status_code", answer.status, failed)
             ours = REVISION in answer.headers
             if answer.status == 404 and not ours:
                 return None  # the ingress has no such host
@@ -137,7 +152,7 @@ class RestPeers:
                 raise _unreachable(tag, f"its ingress answers {answer.status}")
             return Response(answer.status, tuple(answer_headers(answer.raw_headers)), body)
 
-    def _headers(self, tag: str, request: Request, left: float) -> Mapping[str, str]:
+    def _headers(self, tag: str, request: Request, left: float) -> dict[str, str]:
         inflated = b"gzip" in request.headers.get(b"content-encoding", b"").lower()
         headers = dict(request_headers(request.headers, inflated=inflated))
         headers["Host"] = self._address.authority(tag)

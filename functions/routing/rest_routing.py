@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from functions.access import note_peer
 from functions.http import Handler, Request, Response, error_response
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_headers import FORWARDED, REVISION, TAG_HEADER, TIMEOUT
@@ -59,6 +60,7 @@ class RestRouting:
         answer = None
         if not decision.here:
             answer = await self._forward(decision.tag, request)
+            note_peer(decision.tag if answer is not None else "")
         if answer is None:
             # Here, or there is no such revision: what is said then is what this server says of a version it has not.
             if decision.version is not None:

@@ -11,6 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,8 @@ class Shadow:
         self._queue.append(copy)
         self._bytes += copy.size
         if len(self._senders) < SENDERS:
-            sender = asyncio.get_running_loop().create_task(self._send_all())
+            # In a context of its own: it will send the copies of other requests, too.
+            sender = asyncio.get_running_loop().create_task(self._send_all(), context=Context())
             self._senders.add(sender)
             sender.add_done_callback(self._senders.discard)
 

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.access import Access
+from functions.access import Access, Trace
 from functions.trace_context import new_span_id
 from loader.run_log import Batch, Ran, RunObserver
 
@@ -143,7 +143,7 @@ class StepObserver:
 
     __slots__ = ("_access", "_span", "_trace")
 
-    def __init__(self, access: Access, trace: RequestTrace, span: Span) -> None:
+    def __init__(self, access: Access, trace: Trace, span: Span) -> None:
         self._access = access
         self._trace = trace
         self._span = span
