@@ -8,7 +8,6 @@ connection is sent once more.
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
