@@ -120,6 +120,7 @@ def land(place: Cluster, function: Deployer, store: S3Server, version: int, *, w
 
 def _pods(place: Cluster, tag: str) -> list[str]:
     """Pods of the revision behind a tag that are not on their way out."""
+    until(lambda: tag in place.tags("m"))
     found = place.client.pods(place.namespace, place.tags("m")[tag])
     return [one["metadata"]["name"] for one in found if not one["metadata"].get("deletionTimestamp")]
 
