@@ -57,7 +57,7 @@ def request_span(access: Access, cold_start: Link | None) -> Span:
         "zeroserve.rows": access.rows or None,
         "zeroserve.peer": access.peer,
         "zeroserve.cold": access.cold or None,
-        "server.address": _text(access.headers.get(b"host", b"")),
+        **_server(_text(access.headers.get(b"host", b""))),
         "user_agent.original": _text(access.headers.get(b"user-agent", b"")),
     }
     span.attributes |= {name: value for name, value in given.items() if value not in (None, "")}
@@ -98,6 +98,14 @@ def _grpc(access: Access, span: Span) -> None:
     if access.code in _GRPC_ERRORS:
         span.error = access.code.name
         span.attributes["error.type"] = span.error
+
+
+def _server(host: str) -> dict[str, Any]:
+    """What the Host header says."""
+    name, _, port = host.rpartition(":")
+    if name and port.isascii() and port.isdigit() and len(port) < 6:
+        return {"server.address": name.strip("[]"), "server.port": int(port)}
+    return {"server.address": host.strip("[]")}
 
 
 def _text(value: bytes) -> str:
