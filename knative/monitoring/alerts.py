@@ -216,7 +216,7 @@ def _entry() -> list[Alert]:
         ),
         Alert(
             "ZeroserveGatewayKeysUnread",
-            grown("envoy_extension_config_discovery_http_filter_zeroserve_keys_update_rejected", "10m"),
+            grown("envoy_extension_config_discovery_http_filter_zeroserve_keys_config_fail", "10m"),
             "0m",
             PAGE,
             "The gateway does not understand its new keys: the old ones hold.",

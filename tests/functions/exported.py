@@ -1,9 +1,10 @@
-"""What a server exports, read by Prometheus' own parser."""
+"""What a server exports, under the names that Prometheus gives it."""
 
 from collections.abc import Mapping
 
 import requests
-from prometheus_client.parser import text_string_to_metric_families
+
+from functions.routing.exposition import samples
 
 PATH = "/monitoring/prometheus/metrics"
 Found = Mapping[str, Mapping[frozenset[tuple[str, str]], float]]
@@ -12,9 +13,8 @@ Found = Mapping[str, Mapping[frozenset[tuple[str, str]], float]]
 
 def read(text: str) -> Found:
     found: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    for name, labels, number in samples(text):
+        found.setdefault(name, {})[frozenset(labels.items())] = number
     return found
 
 

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from knative.error import DeployError
 from knative.gateway import envoy
 from knative.gateway.settings import Gateway, Jwt, parse_limit
 from tests.functions.gateways import ALICE, BOB, BODY, PREDICT, Entry, entry
+from tests.functions.limit_service import limit_service
 from tests.functions.served import server
 
 assert _protos
@@ -421,33 +421,6 @@ def test_each_model_has_its_limit_whoever_calls(tmp_path: Path):
         assert [here.predict(model="one").status, here.predict(BOB, model="ONE").status] == [200, 429]
         assert [here.predict(model="two").status for _ in range(3)] == [200, 200, 429]
         assert len(seen) == 3
-
-
-SHOULD_RATE_LIMIT = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
-PASS, OVER = b"\x08\x01", b"\x08\x02"
-"""RateLimitResponse.overall_code, as the protocol of the rate-limit service has it."""
-
-
-@contextlib.contextmanager
-def limit_service(passes: int) -> Iterator[tuple[str, list[bytes]]]:
-    """Speaks the protocol of the rate-limit service, and lets so many requests pass."""
-    asked: list[bytes] = []
-
-    def answer(message: bytes, _: object) -> bytes:
-        asked.append(message)
-        return PASS if len(asked) <= passes else OVER
-
-    method = grpc.unary_unary_rpc_method_handler(answer)
-    service, _, name = SHOULD_RATE_LIMIT[1:].partition("/")
-    with ThreadPoolExecutor(1) as pool:
-        listening = grpc.server(pool)
-        listening.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: method}),))
-        port = listening.add_insecure_port("127.0.0.1:0")
-        listening.start()
-        try:
-            yield f"127.0.0.1:{port}", asked
-        finally:
-            listening.stop(None).wait()
 
 
 def test_a_limit_over_all_replicas_is_the_rate_limit_services(tmp_path: Path):
