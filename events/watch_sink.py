@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from events.watch_event import Landed, encode
 from loader.store import first_line, shown
@@ -29,6 +29,7 @@ MAX_RETRY_AFTER_SECONDS = 300.0
 MAX_ANSWER_BYTES = 4096
 """Of an answer's body that are read, to say why an event was refused."""
 
+_SAFE = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
 _AGAIN = frozenset(
     {HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 )
@@ -84,7 +85,11 @@ class Sink:
 
     def send(self, landed: Landed) -> Answer:
         """Tries once to deliver; blocks for `SEND_SECONDS` at most."""
-        headers, body = encode(landed, datetime.now(UTC), self._extensions)
+        return self.post(*encode(landed, datetime.now(UTC), self._extensions))
+
+    def post(self, headers: dict[str, str], body: bytes) -> Answer:
+        """Tries once to deliver any event in binary mode; blocks for `SEND_SECONDS` at most."""
+        headers = {f"ce-{name}": quote(value, safe=_SAFE) for name, value in self._extensions.items()} | headers
         try:
             if self._token_file is not None:
                 headers["authorization"] = f"Bearer {self._token_file.read_text().strip()}"

@@ -36,6 +36,8 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
   zeroserve record TARGET --model M --requests FILE --to FILE
                                          requests and their answers as a warm-up file
   zeroserve inspect URL [--json]         the signatures of a SavedModel
+  zeroserve batch INPUT... --model URL|--url TARGET
+                                         files in storage through a model, in bounded memory and resumable
   zeroserve export URL --tflite OUT      a file for phones, checked to answer as the SavedModel does
   zeroserve deploy NAME URL --image I    a service on Knative that scales to zero; --help says more
   zeroserve declare NAME URL --image I   what is wanted of a model: its uploads deploy it
@@ -64,6 +66,7 @@ COMMANDS = {
     "coldstart": "functions.coldstart_cli",
     "gateway": "functions.gateway_cli",
     "monitoring": "functions.monitoring_cli",
+    "batch": "functions.batch_cli",
     "export": "functions.export_cli",
     "completion": "functions.completion_cli",
 }

@@ -6,6 +6,7 @@ source <(zeroserve completion bash)        zeroserve completion fish | source
 import argparse
 from collections.abc import Mapping, Sequence
 
+from functions.batch_cli import batch_parser
 from functions.cli import CLUSTER_COMMANDS, COMMANDS
 from functions.cluster_cli import delete_parser, list_parser, status_parser
 from functions.config import FLAGS
@@ -34,6 +35,7 @@ def main(words: Sequence[str]) -> int:
 def options(commands: Sequence[str]) -> dict[str, Options]:
     """Command -> its options, of those that have a parser of their own; the others have none."""
     parsers = {
+        "batch": batch_parser(),
         "declare": deploy_parser("declare"),
         "delete": delete_parser(),
         "deploy": deploy_parser(),

@@ -16,9 +16,9 @@ from events.watch_event import Landed
 from events.watch_folder import FolderWatch, is_remote
 from events.watch_models import WatchedPlace
 from events.watch_outbox import Outbox
-from events.watch_sink import Answer, Sink
+from events.watch_sink import Answer
 from events.watch_told import Told
-from functions.config import sink_environment
+from functions.event_sink import event_sink
 from functions.flags import UsageError
 from loader.status import ServingError
 from loader.storage import DRIVERS, Storage, open_storage
@@ -40,9 +40,6 @@ END_SECONDS = 10.0
 DONE_SECONDS = 0.05
 """Between two questions of `--once` whether all is done."""
 
-OIDC_TOKEN = Path("/oidc/token")
-"""Where a SinkBinding of a cluster with `authentication-oidc` puts the token for its sink."""
-
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
@@ -60,7 +57,7 @@ def main(words: Sequence[str]) -> int:
     if asked.interval is not None and asked.interval < MIN_INTERVAL_SECONDS:
         raise UsageError(f"--interval={asked.interval:g}: wanted {MIN_INTERVAL_SECONDS} seconds or more")
     try:
-        send = _print_instead if asked.dry_run else _sink(asked).send
+        send = _print_instead if asked.dry_run else event_sink(asked.sink, asked.token_file).send
         told = Told(Path(asked.state) if asked.state else None)
         storages = [open_storage(_absolute(url), asked.storage_driver) for url in dict.fromkeys(asked.urls)]
     except (ValueError, OSError, ServingError) as error:
@@ -92,20 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="send nothing: print what would be told, once")
     parser.add_argument("--json", action="store_true", help="print one line of JSON for all that happens")
     return parser
-
-
-def _sink(asked: argparse.Namespace) -> Sink:
-    environment = sink_environment()
-    url = asked.sink or environment.get("K_SINK", "")
-    if not url:
-        raise ValueError("no sink: --sink=URL, or run it as a ContainerSource, which sets K_SINK")
-    try:
-        overrides = json.loads(environment.get("K_CE_OVERRIDES") or "{}").get("extensions") or {}
-        extensions = {str(name): str(value) for name, value in overrides.items()}
-    except (ValueError, AttributeError):
-        raise ValueError(f"K_CE_OVERRIDES={environment['K_CE_OVERRIDES']!r}: wanted JSON with extensions") from None
-    token = Path(asked.token_file) if asked.token_file else OIDC_TOKEN if OIDC_TOKEN.exists() else None
-    return Sink(url, extensions, token, environment.get("K_CA_CERTS", ""))
 
 
 def _print_instead(_: Landed) -> Answer:

@@ -85,9 +85,13 @@ class LocalStore:
                 beside.unlink()
 
     def delete(self, path: str) -> None:
-        """Removes one file."""
+        """Removes one file, and the folders that only it was in: in an object store they are gone with it, too."""
+        target = self.path / path
         try:
-            (self.path / path).unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the first that is not empty ends it
+                for folder in target.parents[: path.count("/")]:
+                    folder.rmdir()
         except OSError as error:
             raise denied(str(self.path / path), first_line(error), "delete") from error
 

@@ -1,0 +1,1 @@
+"""Batch jobs by reference: files in storage run through a model, in bounded memory and resumable."""
