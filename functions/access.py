@@ -72,6 +72,7 @@ class Access:
         span_id: 16 hexadecimal digits: this request's own span; empty without traces.
         trace: where spans are kept; None where this request is not sampled.
         tap: who takes what was asked and answered; None where nobody wants it of this request.
+        answer_headers: more headers of its answer.
         api: `predict`, `classify`, `infer`, `status`...; for gRPC the method's name; empty for what is no door.
         model, label: as the request names them; empty for none.
         wanted_version: as the request names it.
@@ -101,6 +102,7 @@ class Access:
     span_id: str = ""
     trace: Trace | None = None
     tap: Tap | None = None
+    answer_headers: tuple[tuple[bytes, bytes], ...] = ()
     api: str = ""
     model: str = ""
     label: str = ""

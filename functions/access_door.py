@@ -118,7 +118,7 @@ class _Answered:
             access.status = message["status"]
             self._note(headers)
             own = (REQUEST_ID, access.request_id.encode("ascii"))
-            message = {**message, "headers": [*_without_id(headers), own]}
+            message = {**message, "headers": [*_without_id(headers), *access.answer_headers, own]}
         elif kind == "http.response.trailers":
             headers = message.get("headers", ())
             self._note(headers)

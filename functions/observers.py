@@ -1,13 +1,17 @@
 """Who wants to know of requests, put together from the settings: nobody, and then nothing is made."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from functions.access import Sink
 from functions.cold_start import ColdStart
 from functions.config import Settings, own_revision, own_service, telemetry_environment
+from functions.http import Handler
 from functions.http_service import AsgiApplication
 from functions.metrics import Metrics
+
+if TYPE_CHECKING:
+    from functions.tap.tap import Tap
 
 
 class Observer(Sink, Protocol):
@@ -26,14 +30,19 @@ class Observer(Sink, Protocol):
 class Observers:
     """Those who want to know of the requests of one server."""
 
-    def __init__(self, observers: "list[Observer]") -> None:
+    def __init__(self, observers: "list[Observer]", tap: "Tap | None" = None) -> None:
         self._observers = observers
+        self._tap = tap
 
     def before(self, application: AsgiApplication, is_ready: Callable[[], bool]) -> AsgiApplication:
         """The application with those before it."""
         from functions.access_door import AccessDoor  # noqa: PLC0415  only where somebody asks
 
         return AccessDoor(application, self._observers, is_ready=is_ready)
+
+    def door(self, handler: Handler) -> Handler:
+        """The handler of `/v1`, with the door of outcomes before it where `--feedback` is on."""
+        return handler if self._tap is None else self._tap.before(handler)
 
     def add_to(self, metrics: Metrics) -> None:
         """Shows their counts."""
@@ -59,7 +68,7 @@ def observers(settings: Settings, worker: int | None = None) -> Observers | None
         worker: this process among several.
 
     Raises:
-        UsageError: the OTEL_* variables make no sense.
+        UsageError: the OTEL_* variables or K_SINK's make no sense, or a sink or a storage is missing.
     """
     found: list[Any] = []
     if settings.request_log != "off":
@@ -81,7 +90,13 @@ def observers(settings: Settings, worker: int | None = None) -> Observers | None
         wanted = trace_settings(telemetry_environment())
         if wanted is not None:
             found.insert(0, Traces(wanted, own_service() or "zeroserve", own_revision()))
-    return Observers(found) if found else None
+    tap = None
+    if settings.record_to or settings.prediction_log_share or settings.feedback:
+        from functions.tap.tap import open_tap  # noqa: PLC0415  as above
+
+        tap = open_tap(settings)
+        found.append(tap)
+    return Observers(found, tap) if found else None
 
 
 def check_telemetry() -> None:

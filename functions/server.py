@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from functions.asgi import Application, AsgiApplication, Doors
@@ -150,6 +151,8 @@ class Server:
         from functions.doors import open_doors  # noqa: PLC0415
 
         doors = open_doors(self._settings, self._models, metrics, self._loaded, self._readiness, budget=self._budget)
+        if self._observers is not None:
+            doors = replace(doors, handlers={**doors.handlers, "v1": self._observers.door(doors.handlers["v1"])})
         self._models.preload()
         self._cold_start.note("import", self._cold_start.born, time.perf_counter())
         self._built.set()
