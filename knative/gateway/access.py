@@ -18,7 +18,7 @@ def access_logs(gateway: Gateway) -> list[dict[str, Any]]:
         "request_id": "%REQ(X-REQUEST-ID)%",
         "traceparent": "%REQ(TRACEPARENT)%",
         "method": "%REQ(:METHOD)%",
-        "path": "%PATH(NQ:ORIG)%",
+        "path": "%PATH(NQ:PATH)%",
         "protocol": "%PROTOCOL%",
         "status": "%RESPONSE_CODE%",
         "grpc_status": "%GRPC_STATUS_NUMBER%",

@@ -89,8 +89,13 @@ local function model_of(handle, headers, path)
   if grpc then
     local depth = CONFIG.methods[path]
     if not depth then return nil, "404", "no method of models: " .. path, "12" end
-    local model, why = headers:get("x-zeroserve-model"), nil
-    if not model then model, why = model_of_message(handle, depth) end
+    -- The message decides where it can be read: limits are counted for the model that answers, whatever is said beside.
+    local said = headers:get("x-zeroserve-model")
+    local model, why = model_of_message(handle, depth)
+    if said and model and said ~= model then
+      return nil, "400", "the metadata x-zeroserve-model names another model than the message", "3"
+    end
+    model = model or said
     if not model then return nil, "400", why, "3" end
     return model
   end

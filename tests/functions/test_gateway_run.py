@@ -2,10 +2,8 @@
 
 import contextlib
 import http.client
-import http.server
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +23,7 @@ from knative.gateway import envoy
 from knative.gateway.settings import Gateway, Jwt, parse_limit
 from tests.functions.gateways import ALICE, BOB, BODY, PREDICT, Entry, entry
 from tests.functions.limit_service import limit_service
+from tests.functions.recording import recorder
 from tests.functions.served import server
 
 assert _protos
@@ -43,48 +42,6 @@ from tensorflow_serving.apis import (  # noqa: E402
 MIB = 1 << 20
 ANSWER = {"predictions": [2.5, 3.0, 4.5]}
 APP = "https://app.example"
-
-
-class Recorder(http.server.BaseHTTPRequestHandler):
-    """A model that only notes that it was reached, and what it got."""
-
-    protocol_version = "HTTP/1.1"
-    seen: list[dict[str, str]]
-    status = 200
-
-    def do_POST(self) -> None:
-        size = int(self.headers.get("content-length", 0))
-        body = self.rfile.read(size)
-        while not size and self.headers.get("transfer-encoding") == "chunked":
-            length = int(self.rfile.readline(), 16)
-            body += self.rfile.read(length)
-            self.rfile.readline()
-            if not length:
-                break
-        noted = {name.lower(): value for name, value in self.headers.items()}
-        self.seen.append(noted | {"path": self.path, "size": str(len(body))})
-        self.send_response(self.status)
-        self.send_header("content-length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    do_GET = do_POST  # noqa: N815  http.server's names
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@contextlib.contextmanager
-def recorder(status: int = 200) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    seen: list[dict[str, str]] = []
-    handler = type("Handler", (Recorder,), {"seen": seen, "status": status})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{listening.server_port}", seen
-        finally:
-            listening.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="module")
