@@ -42,6 +42,17 @@ def add_gateway(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--backend", action="append", default=[], metavar="MODEL=HOST:PORT", help="where that is no Knative service"
     )
+    seen = parser.add_argument_group("what is seen")
+    seen.add_argument(
+        "--traces", default="", metavar="URL", help="collector of OpenTelemetry spans, over OTLP/HTTP: http://HOST:4318"
+    )
+    seen.add_argument(
+        "--trace-percent",
+        type=float,
+        default=100.0,
+        metavar="N",
+        help="of requests whose callers do not say (%(default)g)",
+    )
     where.add_argument("--cluster-domain", default="cluster.local", metavar="NAME", help="(%(default)s)")
 
 
@@ -84,6 +95,8 @@ def gateway(asked: argparse.Namespace, namespace: str) -> Gateway:
         ejection_seconds=asked.ejection,
         trusted_hops=asked.trusted_hops,
         cluster_domain=asked.cluster_domain,
+        traces=asked.traces,
+        trace_percent=asked.trace_percent,
     )
 
 

@@ -5,9 +5,9 @@ Source: docs of Envoy (dynamic forward proxy cluster, outlier detection, circuit
 
 from typing import Any
 
-from knative.gateway import limits, who
+from knative.gateway import limits, tracing, who
 from knative.gateway.process import TYPES, Process, admin_address, dns_cache, socket_address
-from knative.gateway.settings import Gateway, split_address
+from knative.gateway.settings import Gateway, collector_url, split_address
 
 MODELS_CLUSTER = "models"
 ADMIN_CLUSTER = "admin"
@@ -22,7 +22,7 @@ FAILURES = 5
 
 
 def clusters(gateway: Gateway, process: Process) -> list[dict[str, Any]]:
-    """All of them; those of the issuer and of the rate-limit service where they are wanted."""
+    """All of them; those of the issuer, the rate-limit service and the collector where they are wanted."""
     models: dict[str, Any] = {
         "name": MODELS_CLUSTER,
         "connect_timeout": "5s",
@@ -59,7 +59,9 @@ def clusters(gateway: Gateway, process: Process) -> list[dict[str, Any]]:
         service["typed_extension_protocol_options"] = _protocols(explicit_http_config={"http2_protocol_options": {}})
         found.append(service)
     if gateway.jwt is not None and gateway.jwt.keys_url:
-        found.append(_issuer(*who.jwks_address(gateway.jwt)))
+        found.append(_outside(who.JWKS_CLUSTER, *who.jwks_address(gateway.jwt)))
+    if gateway.traces:
+        found.append(_outside(tracing.CLUSTER, *collector_url(gateway.traces)[:3]))
     return found
 
 
@@ -77,8 +79,8 @@ def _ejection(seconds: int) -> dict[str, Any]:
     }
 
 
-def _issuer(host: str, port: int, tls: bool) -> dict[str, Any]:
-    cluster = _static(who.JWKS_CLUSTER, socket_address(host, port))
+def _outside(name: str, host: str, port: int, tls: bool) -> dict[str, Any]:
+    cluster = _static(name, socket_address(host, port))
     if tls:
         cluster["transport_socket"] = {
             "name": "envoy.transport_sockets.tls",

@@ -17,6 +17,7 @@ from knative.gateway.entry import script
 from knative.gateway.process import TYPES, Process, admin_address, dns_cache, http_filter, socket_address
 from knative.gateway.replies import cors, local_replies
 from knative.gateway.settings import Gateway
+from knative.gateway.tracing import tracing
 
 HEALTH_PATH = "/healthz"
 METRICS_PATH = "/metrics"
@@ -75,6 +76,8 @@ def _entry(gateway: Gateway, process: Process) -> dict[str, Any]:
         },
         "early_header_mutation_extensions": [_without_own_headers()],
         "access_log": access_logs(gateway),
+        "always_set_request_id_in_response": True,
+        **tracing(gateway),
         "local_reply_config": local_replies(),
         "http_filters": _filters(gateway, process),
         "route_config": {"name": "models", "virtual_hosts": [_virtual_host(gateway)]},

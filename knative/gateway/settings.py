@@ -36,6 +36,7 @@ _LIMIT = re.compile(r"(?:([A-Za-z0-9][A-Za-z0-9._@-]{0,62})=)?([1-9][0-9]{0,9})/
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _ADDRESS = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252}):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9*][A-Za-z0-9.*-]*(:[0-9]{1,5})?|\*")
+_PATH = re.compile(r"[A-Za-z0-9/._~-]{0,256}")
 _DOMAIN = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
@@ -102,6 +103,8 @@ class Gateway:
         ejection_seconds: a model that fails five times in a row is left alone for; 0 for never.
         trusted_hops: proxies before this one whose `x-forwarded-for` is believed.
         cluster_domain: of the cluster's DNS.
+        traces: URL of the collector that spans go to, over OTLP/HTTP; empty for none.
+        trace_percent: of the requests whose callers do not say whether they keep the trace.
     """
 
     namespace: str = "default"
@@ -120,6 +123,8 @@ class Gateway:
     ejection_seconds: int = 10
     trusted_hops: int = 0
     cluster_domain: str = "cluster.local"
+    traces: str = ""
+    trace_percent: float = 100.0
 
     def __post_init__(self) -> None:
         checked_namespace(self.namespace)
@@ -139,6 +144,10 @@ class Gateway:
             raise DeployError(f"body of {self.max_body_bytes} bytes: wanted 1 to {MAX_BODY_BYTES}")
         if self.timeout_seconds < 1 or self.ejection_seconds < 0 or not 0 <= self.trusted_hops <= 10:
             raise DeployError("timeout: wanted 1 or more; ejection: 0 or more seconds; trusted hops: 0 to 10")
+        if self.traces:
+            collector_url(self.traces)
+        if not 0 <= self.trace_percent <= 100:
+            raise DeployError(f"{self.trace_percent:g} % of the requests traced: wanted 0 to 100")
         if not 0 <= self.retries <= MAX_RETRIES:
             raise DeployError(f"{self.retries} retries: wanted 0 to {MAX_RETRIES}")
 
@@ -181,6 +190,27 @@ def split_address(text: str) -> tuple[str, int]:
     if match is None or not 0 < int(match[2]) < 1 << 16:
         raise DeployError(f"address {text!r}: wanted HOST:PORT")
     return match[1], int(match[2])
+
+
+def collector_url(text: str) -> tuple[str, int, bool, str]:
+    """Host, port, whether it speaks TLS, and the whole URL of a collector: `http://collector:4318`, or with a path.
+
+    Raises:
+        DeployError: no such form.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    tls = parts.scheme == "https"
+    host = parts.hostname or ""
+    address = f"{host}:{(443 if tls else 80) if port is None else port}"
+    strange = parts.username is not None or parts.query or parts.fragment or not _PATH.fullmatch(parts.path)
+    if parts.scheme not in {"http", "https"} or strange or not _ADDRESS.fullmatch(address):
+        raise DeployError(f"collector {text!r}: wanted http://HOST:4318 or https://HOST/PATH")
+    path = parts.path if parts.path.strip("/") else "/v1/traces"
+    return *split_address(address), tls, f"{parts.scheme}://{address}{path}"
 
 
 def service_name(model: str) -> str:

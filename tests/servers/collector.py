@@ -99,7 +99,13 @@ def collector() -> Iterator[Collector]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            while self.headers.get("transfer-encoding") == "chunked":
+                chunk = self.rfile.read(int(self.rfile.readline(), 16))
+                self.rfile.readline()
+                if not chunk:
+                    break
+                body += chunk
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             found.requests += 1
