@@ -43,7 +43,7 @@ def run(asked: argparse.Namespace) -> int:
     try:
         return _event(asked) if asked.event else _batch(asked)
     except ServingError as error:
-        print(f"zeroserve batch: {error.message}", file=sys.stderr)
+        print(f"zeroserve batch: {_line(error)}", file=sys.stderr)
         return EXIT_USAGE if error.code is Code.INVALID_ARGUMENT else EXIT_FAILED
     except OSError as error:
         print(f"zeroserve batch: {error}", file=sys.stderr)
@@ -53,6 +53,10 @@ def run(asked: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED if isinstance(ended, KeyboardInterrupt) else EXIT_TERMINATED
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _line(error: ServingError) -> str:
+    return " ".join(error.message.split())
 
 
 def _terminate(*_: object) -> NoReturn:
@@ -81,7 +85,7 @@ def _event(asked: argparse.Namespace) -> int:
     try:
         event = events.read_event(content)
     except ServingError as error:
-        print(f"zeroserve batch: {error.message}", file=sys.stderr)
+        print(f"zeroserve batch: {_line(error)}", file=sys.stderr)
         return EXIT_FINAL
     output, status = "", 0
     try:
@@ -93,7 +97,7 @@ def _event(asked: argparse.Namespace) -> int:
         kind, data, output = events.COMPLETED, summary.as_json(), summary.output
         print(json.dumps(data))
     except ServingError as error:
-        print(f"zeroserve batch: {error.message}", file=sys.stderr)
+        print(f"zeroserve batch: {_line(error)}", file=sys.stderr)
         status = EXIT_FAILED if error.code in _WAIT else EXIT_FINAL
         kind, data = events.FAILED, {"code": error.code.name, "error": error.message, "final": status == EXIT_FINAL}
     undelivered = _tell(asked, events.told(event, kind, output or event.source, data))

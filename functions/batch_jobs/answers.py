@@ -8,7 +8,7 @@ import numpy as np
 from functions.batch_jobs.columns import Fed
 from functions.batch_jobs.predictor import Predictor
 from functions.batch_jobs.results import Schema
-from functions.batch_jobs.rows import Column, Fault
+from functions.batch_jobs.rows import Column, Fault, one_line
 from loader.dtypes import Array
 from loader.signature import Signature
 from loader.status import Code, ServingError
@@ -95,7 +95,7 @@ class Asking:
             if error.code not in ROWS_FAULT:
                 raise
             if count == 1:
-                faults[int(places[0])] = error.message
+                faults[int(places[0])] = one_line(error.message)
                 return
         else:
             found.append((places, outputs))

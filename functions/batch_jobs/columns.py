@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from functions.batch_jobs.rows import MISSING, VALUE, Column, Fault, Rows
+from functions.batch_jobs.rows import MISSING, VALUE, Column, Fault, Rows, one_line
 from functions.client_values import cast
 from loader import dtypes
 from loader.dtypes import Array
@@ -152,7 +152,7 @@ class Feeding:
                 fed.append({alias: self._input(alias, columns, slice(place, place + 1), 1) for alias in self._specs})
                 good.append(place)
             except ServingError as error:
-                faults.append(Fault(number, line, error.message))
+                faults.append(Fault(number, line, one_line(error.message)))
         by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for place, inputs in enumerate(fed):
             by_shape.setdefault(tuple(array.shape for array in inputs.values()), []).append(place)

@@ -152,26 +152,33 @@ class ServerPredictor:
             headers=headers,
             root_certificates=root_certificates,
         )
+        self._shown = address.shown
         try:
             self.signature = self._client.signature(
                 self._model.name, version=self._model.version, label=self._model.label, signature=signature
             )
-        except BaseException:
+        except ServingError as error:
             self._client.close()
-            raise
+            raise self._named(error) from error
 
     def predict(self, inputs: Mapping[str, Array]) -> Answer:
         """See `Predictor.predict`."""
         model = self._model
-        found = self._client.predict(
-            model.name,
-            inputs,
-            version=model.version,
-            label=model.label,
-            signature=self._name,
-            outputs=self._outputs,
-        )
+        try:
+            found = self._client.predict(
+                model.name,
+                inputs,
+                version=model.version,
+                label=model.label,
+                signature=self._name,
+                outputs=self._outputs,
+            )
+        except ServingError as error:
+            raise self._named(error) from error
         return Answer(found.outputs, found.version)
+
+    def _named(self, error: ServingError) -> ServingError:
+        return ServingError(error.code, f"{self._shown}: {error.message}")
 
     def close(self) -> None:
         """Ends its connections."""

@@ -81,8 +81,8 @@ class TfrecordReader:
         """Nothing is held."""
 
 
-def _features(data: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
-    """The named features of a serialised tf.Example, each a flat list.
+def _features(data: bytes, names: Sequence[str]) -> dict[str, Any]:
+    """The named features of a serialised tf.Example: each a flat list, or its one value.
 
     Raises:
         ValueError: it is none.
@@ -94,9 +94,10 @@ def _features(data: bytes, names: Sequence[str]) -> dict[str, list[Any]]:
         found = Example.FromString(data).features.feature
     except DecodeError as error:
         raise ValueError(f"not a tf.Example: {error}") from None
-    values: dict[str, list[Any]] = {}
+    values: dict[str, Any] = {}
     for name in names:
         kind = found[name].WhichOneof("kind") if name in found else None
         if kind is not None:
-            values[name] = list(getattr(found[name], kind).value)
+            listed = list(getattr(found[name], kind).value)
+            values[name] = listed[0] if len(listed) == 1 else listed
     return values

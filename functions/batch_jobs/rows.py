@@ -7,6 +7,9 @@ from typing import Any, Protocol
 from functions.batch_jobs.limits import MAX_ROW_BYTES
 from loader.dtypes import Array
 
+MAX_REASON = 300
+"""Characters of what is said of a bad row."""
+
 VALUE = ""
 """The column of rows without named columns: a JSON line that is no object, an array of numbers, a record's bytes."""
 
@@ -131,6 +134,12 @@ class Reader(Protocol):
     def close(self) -> None:
         """Frees what it holds."""
         ...
+
+
+def one_line(text: str) -> str:
+    """A message of a model or a library as one line of `MAX_REASON` characters at most."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= MAX_REASON else line[:MAX_REASON] + "..."
 
 
 @dataclass(slots=True)
