@@ -60,8 +60,9 @@ class Peer:
         parts = urlsplit(self.url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=seconds)
-        # The answer must come from this revision, and must not be counted as a user's wish to be routed.
-        headers = {"x-zeroserve-forwarded": "1", "accept": "application/json", **self.headers}
+        # The answer must come from this revision, and must not be counted as a user's wish to be routed; nor is what is
+        # asked again to be recorded again.
+        headers = {"x-zeroserve-forwarded": "1", "x-zeroserve-copy": "1", "accept": "application/json", **self.headers}
         try:
             if body is None:
                 connection.request("GET", parts.path.rstrip("/") + path, headers=headers)

@@ -28,8 +28,8 @@ class ReplaySettings:
 
     Attributes:
         records: `golden` (the file `golden/requests.tfrecord` beside the versions), `warmup` (the new version's own
-            warm-up file), or the path of a file below
-            the model's url.
+            warm-up file), the path of a file below the model's url, or a URL; one that ends in `/` is a folder, whose
+            newest files are taken.
         against: whose answers are right: `serving` asks the revision that serves, `recorded` takes those of the file.
         rtol, atol: two numbers agree when `|new - old| <= atol + rtol * |old|`.
         top_k: above 0, what has to agree of an output is the set of its k highest places, not the numbers.
@@ -46,9 +46,13 @@ class ReplaySettings:
     limit: int = 1000
 
     def __post_init__(self) -> None:
-        parts = self.records.split("/")
-        if not all(parts) or {".", ".."} & set(parts) or not self.records.isprintable():
-            raise DeployError(f"gates.replay.records {self.records!r:.200}: wanted golden, warmup or a path below url")
+        scheme, url, path = self.records.rpartition("://")
+        parts = path.removesuffix("/").split("/")
+        good = all(parts) and not {".", ".."} & set(parts) and self.records.isprintable() and (scheme or not url)
+        if not good or set("?#\\") & set(self.records):
+            raise DeployError(
+                f"gates.replay.records {self.records!r:.200}: wanted golden, warmup, a path below url, or a URL"
+            )
         _one_of(self.against, AGAINST, "replay.against")
         _within(self.rtol, 0, math.inf, "replay.rtol")
         _within(self.atol, 0, math.inf, "replay.atol")

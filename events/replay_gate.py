@@ -35,7 +35,7 @@ MAX_SECONDS = 600.0
 MAX_SHOWN = 3
 """Disagreements that a verdict shows."""
 
-Read = Callable[[str, str, int], bytes]
+Read = Callable[[str, int], bytes]
 
 
 @dataclass(slots=True)
@@ -54,7 +54,8 @@ class ReplayGate:
     """Replays.
 
     Args:
-        read: a file in storage: (folder, path in it, most bytes); FileNotFoundError where there is none.
+        read: a file in storage, or all below a folder that ends in `/`: (URL, most bytes); FileNotFoundError where
+            there is none.
     """
 
     name = "replay"
@@ -71,7 +72,7 @@ class ReplayGate:
             content = self._content(subject, settings)
             tally = self._replay(subject, settings, content)
         except FileNotFoundError:
-            where = f"{subject.base}/{_place(subject, settings)}"
+            where = _place(subject, settings)
             return Verdict(passed=False, words=f"no records at {where}: zeroserve record writes such a file")
         except ServingError as error:
             if error.code in (Code.DATA_LOSS, Code.OUT_OF_RANGE):
@@ -82,7 +83,7 @@ class ReplayGate:
         return _verdict(tally, settings)
 
     def _content(self, subject: Subject, settings: ReplaySettings) -> bytes:
-        return self._read(subject.base, _place(subject, settings), MAX_FILE_BYTES)
+        return self._read(_place(subject, settings), MAX_FILE_BYTES)
 
     def _replay(self, subject: Subject, settings: ReplaySettings, content: bytes) -> _Tally:
         tally = _Tally()
@@ -114,12 +115,15 @@ class ReplayGate:
 
 
 def _place(subject: Subject, settings: ReplaySettings) -> str:
-    match settings.records:
-        case "golden":
-            return GOLDEN_FILE
-        case "warmup":
-            return f"{subject.version}/{WARMUP_FILE}"
-    return settings.records
+    """The URL of the records."""
+    place = settings.records
+    if "://" in place:
+        return place
+    if place == "golden":
+        place = GOLDEN_FILE
+    elif place == "warmup":
+        place = f"{subject.version}/{WARMUP_FILE}"
+    return f"{subject.base}/{place}"
 
 
 def _right(record: Record, live: Peer | None, path: str) -> Any:

@@ -12,7 +12,7 @@ from events.replay_gate import ReplayGate
 from events.signature_gate import SignatureGate
 from functions.deployer_settings import DeployerSettings
 from knative.error import DeployError
-from loader.storage import read_object
+from loader.record_files import read_records
 
 
 def gated_rollout(settings: DeployerSettings, clients: Clients, bench: Bench) -> Gated:
@@ -39,7 +39,7 @@ def gated_rollout(settings: DeployerSettings, clients: Clients, bench: Bench) ->
         with clients.use() as client:
             return restarts(client, namespace, revision)
 
-    def read(base: str, place: str, limit: int) -> bytes:
-        return read_object(f"{base}/{place}", limit, settings.storage_driver)
+    def read(url: str, limit: int) -> bytes:
+        return read_records(url, limit, settings.storage_driver)
 
     return Gated([SignatureGate(), ReplayGate(read)], bench, address, pods=pods, restarts=restarted)

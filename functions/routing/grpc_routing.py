@@ -14,7 +14,7 @@ from functions.access import note_peer
 from functions.grpc_status import cut
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_grpc import GrpcAnswer, GrpcPeers
-from functions.routing.peer_headers import FORWARDED, REVISION, TAG_HEADER
+from functions.routing.peer_headers import COPY, FORWARDED, REVISION, TAG_HEADER
 from functions.routing.router import Asked, Decision, Router, Why
 from functions.routing.shadow import Copy, Shadow
 from functions.routing.table import UserKey
@@ -183,10 +183,10 @@ class GrpcRouting:
         rule = self._shadow.wants() if decision.why is not Why.FIXED else None
         if rule is None or arm == rule.tag:
             return
-        peers = self._peers
+        peers, metadata = self._peers, (*call.metadata, (COPY, "1"))
 
         async def send() -> tuple[bytes, str] | None:
-            found = await peers.ask(rule.tag, call.path, call.message, call.metadata, SHADOW_SECONDS)
+            found = await peers.ask(rule.tag, call.path, call.message, metadata, SHADOW_SECONDS)
             return (found.message, call.path) if found is not None and found.code is grpc.StatusCode.OK else None
 
         from functions.routing.grpc_answer import read_grpc_answer  # noqa: PLC0415  only where there is a shadow

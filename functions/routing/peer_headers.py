@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 FORWARDED = "x-zeroserve-forwarded"
 """On a request that a revision has sent to another: it is not sent on."""
 
+COPY = "x-zeroserve-copy"
+"""On a request that repeats another one, for a shadow or a gate: it is not recorded, not logged, has no feedback."""
+
 REVISION = "x-zeroserve-revision"
 """On an answer: the tag of the revision that gave it, `v7`."""
 

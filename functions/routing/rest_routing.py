@@ -6,7 +6,7 @@ from dataclasses import replace
 from functions.access import note_peer
 from functions.http import Handler, Request, Response, error_response
 from functions.routing.counts import RoutingCounts
-from functions.routing.peer_headers import FORWARDED, REVISION, TAG_HEADER, TIMEOUT
+from functions.routing.peer_headers import COPY, FORWARDED, REVISION, TAG_HEADER, TIMEOUT
 from functions.routing.peer_rest import RestPeers
 from functions.routing.router import Asked, Router, Why
 from functions.routing.shadow import Copy, Shadow
@@ -15,6 +15,7 @@ from functions.routing.target import Target, Targets
 from functions.routing.user_key import find_key
 from loader.status import Code, ServingError
 
+_COPY = COPY.encode()
 _FORWARDED = FORWARDED.encode()
 _REVISION = REVISION.encode()
 _TIMEOUT = TIMEOUT.encode()
@@ -108,6 +109,7 @@ class RestRouting:
             return
         peers, seconds, kept = self._peers, self._timeout, dict(request.headers)
         kept.pop(_TIMEOUT, None)
+        kept[_COPY] = b"1"
         copied = replace(request, headers=kept)
 
         async def send() -> tuple[bytes, dict[bytes, bytes]] | None:

@@ -19,6 +19,7 @@ from functions.config import Settings, own_service, sink_environment
 from functions.flags import UsageError
 from functions.http import Handler
 from functions.metrics import Metrics
+from functions.routing.peer_headers import COPY
 from functions.tap import counts
 from functions.tap.counts import TapCounts
 from functions.tap.event_sink import EventSink
@@ -34,9 +35,7 @@ from loader.storage import open_storage
 if TYPE_CHECKING:
     from loader.dtypes import Array
 
-COPY = b"x-zeroserve-copy"
-"""The header of a request that repeats another one."""
-
+_COPY = COPY.encode()
 FEEDBACK_ID = b"x-feedback-id"
 
 EXPOSED = (b"access-control-expose-headers", b"x-request-id, x-feedback-id")
@@ -93,7 +92,7 @@ class Tap:
 
     def begun(self, access: Access) -> None:
         """Takes part in a request: see `functions.access.Sink`."""
-        if COPY not in access.headers:
+        if _COPY not in access.headers:
             access.tap = self
 
     def started(self, cold_start: ColdStart) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from events.replay_gate import GOLDEN_FILE, ReplayGate
 from events.replay_record import read_record
 from events.replay_tensor import NotJsonError, tensor_json
 from loader import dtypes
-from loader.storage import read_object
+from loader.record_files import read_records, record_files
 from loader.tensor_proto import from_array
 from loader.tfrecord import encode
 from loader.wire import WireError
@@ -163,7 +164,7 @@ def peers(tmp_path_factory):
 def judge(folder, logs, new, old, **settings):
     (folder / "golden").mkdir()
     (folder / GOLDEN_FILE).write_bytes(b"".join(map(encode, logs)))
-    gate = ReplayGate(lambda base, place, limit: read_object(f"{base}/{place}", limit))
+    gate = ReplayGate(read_records)
     return gate.judge(Subject("m", 2, str(folder), GateSettings(replay=ReplaySettings(**settings)), new, old, 1))
 
 
@@ -206,7 +207,7 @@ def test_examples_are_asked_as_regressions(peers, tmp_path):
 
 def test_no_file_damaged_files_and_a_silent_revision_open_nothing(peers, tmp_path):
     half = peers["half_plus_two"]
-    gate = ReplayGate(lambda base, place, limit: read_object(f"{base}/{place}", limit))
+    gate = ReplayGate(read_records)
     subject = Subject("m", 2, str(tmp_path), GateSettings(replay=ReplaySettings()), half, half, 1)
     verdict = gate.judge(subject)
     assert not verdict.passed
@@ -218,11 +219,28 @@ def test_no_file_damaged_files_and_a_silent_revision_open_nothing(peers, tmp_pat
     assert gate.judge(subject).words == "no record could be compared"
 
 
+def test_all_files_that_servers_have_recorded_below_a_folder_are_asked(peers, tmp_path):
+    half = peers["half_plus_two"]
+    for place, number in (("v1/20260101T000000Z-a-1.tfrecord", 1.0), ("v2/20260102T000000Z-b-1.tfrecord", 2.0)):
+        file = tmp_path / "kept" / place
+        file.parent.mkdir(parents=True)
+        file.write_bytes(encode(predict_log([number])))
+    subject = Subject("m", 2, str(tmp_path), GateSettings(replay=ReplaySettings(records="kept/")), half, half, 1)
+    assert ReplayGate(read_records).judge(subject).words == "2 of 2 answers agree"
+    elsewhere = replace(
+        subject, base="/nowhere", settings=GateSettings(replay=ReplaySettings(records="memory://kept/"))
+    )
+    assert ReplayGate(lambda url, _: {"memory://kept/": encode(predict_log([1.0]))}[url]).judge(elsewhere).passed
+    assert b"".join(content for _, content in record_files(f"{tmp_path}/kept/", 1 << 20)) == b"".join(
+        encode(predict_log([number])) for number in (2.0, 1.0)
+    )
+
+
 def test_a_revision_that_does_not_answer_is_no_verdict(peers, tmp_path, monkeypatch):
     monkeypatch.setattr("events.gate_http.WAKE_SECONDS", 0.1)
     (tmp_path / "golden").mkdir()
     (tmp_path / GOLDEN_FILE).write_bytes(encode(predict_log([1.0])))
-    gate = ReplayGate(lambda base, place, limit: read_object(f"{base}/{place}", limit))
+    gate = ReplayGate(read_records)
     settings = GateSettings(replay=ReplaySettings())
     silent = Peer("http://127.0.0.1:9")
     with pytest.raises(GateUnsureError, match="does not answer"):

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import requests
 
 from events.replay_record import read_record
 from functions.cli import main
@@ -77,3 +78,44 @@ def test_no_more_than_the_limit_is_recorded(server, tmp_path, capsys):
     said = capsys.readouterr()
     assert "2 records written" in said.out
     assert "2 records are enough" in said.err
+
+
+def test_what_servers_recorded_becomes_one_warm_up_file_in_storage(tmp_path, capsys):
+    kept = tmp_path / "kept"
+    for number in (1.0, 2.0):  # two processes, each of which saw the request 3.0 too
+        home = tmp_path / f"server{number:g}"
+        home.mkdir()
+        flags = (f"--record_to={kept}", "--record_share=1", "--record_seconds=0.1")
+        with Command(home, "--model_name=m", f"--model_base_path={GOLDEN_MODELS / 'half_plus_two'}", *flags) as command:
+            command.until_ready()
+            for asked in (number, 3.0):
+                answer = requests.post(command.url("/v1/models/m:predict"), json={"instances": [asked]}, timeout=60)
+                assert answer.status_code == 200
+            passed = 'zeroserve_tap_passed_total{exit="record"} 2'
+            command.until(lambda: passed in command.get("/monitoring/prometheus/metrics").text)  # noqa: B023
+    version = tmp_path / "m" / "1"
+    shutil.copytree(GOLDEN_MODELS / "half_plus_two" / "1", version)
+    target = version / "assets.extra" / "tf_serving_warmup_requests"
+    assert main(["record", f"--from={kept}", f"--to={target}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["records"] == 3
+    found = [read_record(log) for log in records(io.BytesIO(target.read_bytes()))]
+    assert sorted(one.body["inputs"]["x"][0] for one in found) == [1.0, 2.0, 3.0]
+    home = tmp_path / "warm"
+    home.mkdir()
+    with Command(home, "--model_name=m", f"--model_base_path={tmp_path / 'm'}") as command:
+        command.until_ready()
+        command.until_line("warmed up with 3 records")
+    assert main(["record", f"--from={kept}/m/", f"--to={tmp_path / 'bare'}", "--without-answers", "--limit=2"]) == 0
+    bare = [read_record(log) for log in records(io.BytesIO((tmp_path / "bare").read_bytes()))]
+    assert [one.answer for one in bare] == [None, None]
+
+
+def test_a_damaged_recording_is_named_and_one_source_is_wanted(tmp_path, capsys):
+    (tmp_path / "x.tfrecord").write_bytes(b"no record")
+    assert main(["record", f"--from={tmp_path}", f"--to={tmp_path / 'out'}"]) == 1
+    assert "x.tfrecord: truncated record" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(["record", f"--from={tmp_path / 'none'}", f"--to={tmp_path / 'out'}"]) == 1
+    assert main(["record", "http://h", f"--from={tmp_path}", f"--to={tmp_path / 'out'}"]) == 1
+    assert "wanted either TARGET" in capsys.readouterr().err
+    assert main(["record", "http://h", f"--to={tmp_path / 'out'}"]) == 1
