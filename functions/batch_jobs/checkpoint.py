@@ -32,6 +32,9 @@ MAX_NOTE_BYTES = 64 << 20
 
 _OURS = re.compile(r"(?:part|errors)-\d{5}-of-\d{5}-\d{5}\.[a-z]+(?:\.gz)?|_progress/part-[\d-]+of-[\d-]+\.json")
 
+_LEFT = re.compile(r"(?:_progress/)?\.(?:part-|errors-|_job\.json|_SUCCESS).*\.\d+")
+"""What a process that was killed leaves where files are written under another name first."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartState:
@@ -133,7 +136,7 @@ class Checkpoint:
         if restart and not (self._event and (noted or success or {}).get("event") == self._event):
             return
         if noted is None and success is None:
-            other = next((name for name in names if not _OURS.fullmatch(name)), "")
+            other = next((name for name in names if not _OURS.fullmatch(name) and not _LEFT.fullmatch(name)), "")
             if other:
                 raise self._other(f"it holds {other!r}")
             return
@@ -144,7 +147,9 @@ class Checkpoint:
         self.version = (noted or success or {}).get("version")
         self.success = success
         self._began = True
-        for name in [] if success else [name for name in names if name.startswith(PROGRESS)]:
+        for name in names if success is None else ():
+            if not name.startswith(PROGRESS) or not _OURS.fullmatch(name):
+                continue
             try:
                 self.parts[Path(name).stem] = part_state(self._note(name))
             except ValueError as error:
@@ -154,7 +159,9 @@ class Checkpoint:
         """Notes what the job is, and removes what another one left."""
         if self._began:
             return
-        self._remove([name for name in self._names() if _OURS.fullmatch(name) or name in (JOB, SUCCESS)])
+        self._remove(
+            [name for name in self._names() if _OURS.fullmatch(name) or _LEFT.fullmatch(name) or name in (JOB, SUCCESS)]
+        )
         self.version = version
         self._write(JOB, {"job": self._job, "event": self._event, "version": version})
         self._began = True
@@ -176,7 +183,8 @@ class Checkpoint:
 
     def clean(self) -> None:
         """Removes the notes that a finished job does not need: `_SUCCESS` holds all."""
-        self._remove([name for name in self._names() if name.startswith(PROGRESS)] + [JOB])
+        names = self._names()
+        self._remove([name for name in names if name.startswith(PROGRESS) or name == JOB or _LEFT.fullmatch(name)])
 
     def _names(self) -> list[str]:
         try:

@@ -89,7 +89,7 @@ def request_of(event: Envelope, defaults: Mapping[str, Any], allowed: Sequence[s
     values["compress"] = data.get("compress", defaults.get("compress", False))
     errors = _number(data, "max_errors") if data.get("max_errors") is not None else int(defaults.get("max_errors", 0))
     rest = {name: value for name, value in defaults.items() if name != "max_errors"}
-    request = BatchRequest(**{**rest, **values, "event": f"{event.source} {event.attributes['id']}"})
+    request = BatchRequest(**{"inputs": (), **rest, **values, "event": f"{event.source} {event.attributes['id']}"})
     return request, errors, bool(data.get("restart", False))
 
 
