@@ -19,7 +19,7 @@ from functions.access import note_asked
 from functions.first_load import FirstLoad
 from functions.grpc_results import write_classifications, write_regressions
 from functions.grpc_status import abort, abort_unknown
-from functions.metrics import Metrics
+from functions.metrics import GRPC, Metrics
 from functions.run_call import run_call
 from loader.dtypes import Array
 from loader.inference import (
@@ -65,15 +65,15 @@ def _answered(api: str, method: _Method) -> _Method:
         try:
             response = await method(self, request, context)
         except ServingError as error:
-            self.metrics.request_count.add((name, error.code.name))
+            self.count.add((name, error.code.name))
             await abort(context, error)
         except asyncio.CancelledError:
-            self.metrics.request_count.add((name, Code.CANCELLED.name))
+            self.count.add((name, Code.CANCELLED.name))
             raise
         except Exception:  # noqa: BLE001  a defect: logged with its traceback, answered without its text
-            self.metrics.request_count.add((name, Code.INTERNAL.name))
+            self.count.add((name, Code.INTERNAL.name))
             await abort_unknown(context, api)
-        self.metrics.request_count.add((name, "OK"))
+        self.count.add((name, "OK"))
         self.metrics.request_latency.observe((name, api, "GRPC"), (time.perf_counter() - started) * 1e6)
         return response
 
@@ -98,6 +98,7 @@ class PredictionServicer(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._first_load = first_load
         self._tensor_content = tensor_content
         self.metrics = metrics
+        self.count = metrics.request_count.by(GRPC)
 
     async def _predict(self, request: Any, context: Any) -> Any:
         spec = model_spec(request)

@@ -10,10 +10,16 @@ prometheus_exporter.cc (names: `/` becomes `:`; the exponential buckets start at
 import bisect
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from functions.metrics_text import Labels, Samples, text
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
+
+REST, GRPC, OIP_REST, OIP_GRPC = "REST", "GRPC", "OIP_REST", "OIP_GRPC"
+"""Protocols in `zeroserve_requests_total`."""
+
+_SERVING = ":tensorflow:serving:"
 
 MAX_SERIES = 10_000
 """Combinations of label values that one family keeps apart; later ones are counted under empty labels, because names
@@ -50,6 +56,53 @@ class Counter:
         """All rows as they are now."""
         with self._lock:
             return Samples(self.name, "counter", self._labels, {key: (row,) for key, row in self._rows.items()})
+
+
+class RequestCounter(Counter):
+    """The stock server's count of requests, which knows no protocols, and the same by protocol. Each protocol's door
+    counts in a counter of its own, so that a request is counted once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(f"{_SERVING}request_count", ("model_name", "status"))
+        self._by_protocol: dict[str, Counter] = {}
+
+    def by(self, protocol: str) -> Counter:
+        """What one protocol counts in, with the same labels."""
+        return self._by_protocol.setdefault(protocol, Counter(self.name, self._labels))
+
+    def value(self, values: Labels) -> float:
+        """The count of the row of `values`, over all protocols."""
+        return super().value(values) + sum(one.value(values) for one in list(self._by_protocol.values()))
+
+    def samples(self) -> Samples:
+        """All rows as they are now, over all protocols."""
+        own = super().samples()
+        rows = dict(own.rows)
+        for counter in list(self._by_protocol.values()):
+            for values, (count, *_) in counter.samples().rows.items():
+                rows[values] = (rows.get(values, (0.0,))[0] + count,)
+        return replace(own, rows=rows)
+
+    def protocol_samples(self) -> Samples:
+        """The same by protocol."""
+        rows: dict[Labels, tuple[float, ...]] = {
+            (name, protocol, status): row
+            for protocol, counter in list(self._by_protocol.items())
+            for (name, status), row in counter.samples().rows.items()
+        }
+        return Samples("zeroserve_requests_total", "counter", ("model_name", "protocol", "status"), rows)
+
+
+class _ByProtocol:
+    """The family that shows a `RequestCounter` by protocol."""
+
+    def __init__(self, counter: RequestCounter) -> None:
+        self._counter = counter
+
+    def samples(self) -> Samples:
+        """All rows as they are now."""
+        return self._counter.protocol_samples()
 
 
 class _Row:
@@ -112,14 +165,14 @@ class Gauge:
         return Samples(self._name, "gauge", self._labels, rows, highest=self._highest)
 
 
-Family = Counter | Gauge | Histogram
+Family = Counter | Gauge | Histogram | _ByProtocol
 
 
 class Metrics:
     """The families of one server.
 
     Attributes:
-        request_count: requests by model and canonical status, good and bad.
+        request_count: requests by model and canonical status, good and bad; `by(protocol)` is what a door counts in.
         request_latency: microseconds from the complete request to the answer, of good ones.
         runtime_latency: microseconds of the run alone, waiting in a queue included.
         example_count: rows by request.
@@ -130,8 +183,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        serving = ":tensorflow:serving:"
-        self.request_count = Counter(f"{serving}request_count", ("model_name", "status"))
+        serving = _SERVING
+        self.request_count = RequestCounter()
         self.request_latency = Histogram(f"{serving}request_latency", ("model_name", "API", "entrypoint"))
         self.runtime_latency = Histogram(f"{serving}runtime_latency", ("model_name", "API", "runtime"))
         self.example_count = Histogram(f"{serving}request_example_counts", ("model",), tuple(2.0**i for i in range(32)))
@@ -141,6 +194,7 @@ class Metrics:
         self.load_seconds = Histogram("zeroserve_load_seconds", ("model_name", "phase"), LOAD_BOUNDS)
         self._families: list[Family] = [
             self.request_count,
+            _ByProtocol(self.request_count),
             self.request_latency,
             self.runtime_latency,
             self.example_count,

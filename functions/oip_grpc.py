@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import grpc
 
-from functions.metrics import Metrics
+from functions.metrics import OIP_GRPC, Metrics
 from functions.oip_contents import from_contents, has_contents, to_contents
 from functions.oip_models import EXTENSIONS, PLATFORM, SERVER_NAME, Inference, OipModels
 from functions.oip_tensors import from_raw, to_raw, wire_datatype
@@ -38,6 +38,7 @@ class OipServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  
     def __init__(self, models: OipModels, metrics: Metrics) -> None:
         self._models = models
         self._metrics = metrics
+        self._count = metrics.request_count.by(OIP_GRPC)
 
     async def ServerLive(self, request: Any, context: Any) -> Any:  # noqa: N802  names are the service's
         """True as soon as anything answers."""
@@ -139,7 +140,7 @@ class OipServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  
             raise
         finally:
             known = code is Code.OK or self._models.known(request.model_name)
-            self._metrics.request_count.add((request.model_name if known else "", code.name))
+            self._count.add((request.model_name if known else "", code.name))
         self._metrics.request_latency.observe(
             (request.model_name, "ModelInfer", "GRPC"), (time.perf_counter() - started) * 1e6
         )

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 from functions.access import note_failed
 from functions.http import JSON_HEADERS, Request, Response, error_response, json_error
-from functions.metrics import Metrics
+from functions.metrics import OIP_REST, Metrics
 from functions.oip_json import decode_infer, encode_infer
 from functions.oip_models import EXTENSIONS, PLATFORM, SERVER_NAME, OipModels
 from loader.status import Code, ServingError
@@ -43,6 +43,7 @@ class OipRest:
     def __init__(self, models: OipModels, metrics: Metrics, *, timeout: float) -> None:
         self._models = models
         self._metrics = metrics
+        self._count = metrics.request_count.by(OIP_REST)
         self._timeout = timeout
         self._fixed: dict[str, tuple[str, _Answer]] = {
             "/v2": ("GET", self._server),
@@ -108,7 +109,7 @@ class OipRest:
             raise
         finally:
             known = code is Code.OK or self._models.known(name)
-            self._metrics.request_count.add((name if known else "", code.name))
+            self._count.add((name if known else "", code.name))
         self._metrics.request_latency.observe((name, "infer", "REST"), (time.perf_counter() - started) * 1e6)
         if header_length is None:
             return Response(200, JSON_HEADERS, body)

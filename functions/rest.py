@@ -14,7 +14,7 @@ from functions.access import note_asked, note_failed
 from functions.first_load import FirstLoad
 from functions.http import JSON_HEADERS, Header, Request, Response, error_response, not_found
 from functions.metadata_json import encode_metadata
-from functions.metrics import Metrics
+from functions.metrics import REST, Metrics
 from functions.rest_path import Paths, Target, parse_inspection
 from functions.status_json import encode_models, encode_status
 from loader.manager import ServableManager
@@ -60,6 +60,7 @@ class RestApi:
         self._first_load = first_load
         self._verbs = verbs
         self._metrics = metrics
+        self._count = metrics.request_count.by(REST)
         self._timeout = timeout
         self._json_headers = JSON_HEADERS + CORS_HEADERS if cors else JSON_HEADERS
         self._cors = CORS_HEADERS if cors else ()
@@ -78,7 +79,7 @@ class RestApi:
                     self._metrics.request_latency.observe(
                         (name, target.verb, "REST"), (time.perf_counter() - started) * 1e6
                     )
-                    self._metrics.request_count.add((name, "OK"))
+                    self._count.add((name, "OK"))
                     return Response(200, self._json_headers, body)
             elif request.method == "GET":
                 target = parse_inspection(request.path)
@@ -96,13 +97,13 @@ class RestApi:
         except ServingError as error:
             failure = error
         except asyncio.CancelledError:
-            self._metrics.request_count.add((name, Code.CANCELLED.name))
+            self._count.add((name, Code.CANCELLED.name))
             raise
         except Exception:  # noqa: BLE001  whatever fails, the client gets an answer and the log the reason
             _log.exception("a request failed: %s %s", request.method, request.path)
             failure = ServingError(Code.INTERNAL, "internal error; the server's log says more")
         note_failed(failure.code, failure.message)
-        self._metrics.request_count.add((name, failure.code.name))
+        self._count.add((name, failure.code.name))
         response = error_response(failure)
         return Response(response.status, (*response.headers, *self._cors), response.body)
 

@@ -119,3 +119,20 @@ def test_the_total_of_a_family_is_told_by_either_form_of_its_name() -> None:
     assert metrics.total("/tensorflow/serving/request_count") == 3
     assert metrics.total(":tensorflow:serving:request_latency") == 1
     assert metrics.total("nothing") == 0
+
+
+def test_a_request_is_counted_once_and_shown_in_all_and_by_protocol() -> None:
+    metrics = Metrics()
+    rest, grpc = metrics.request_count.by("REST"), metrics.request_count.by("GRPC")
+    rest.add(("m", "OK"), 2)
+    grpc.add(("m", "OK"))
+    grpc.add(("m", "INTERNAL"))
+    assert metrics.request_count.by("REST") is rest
+    assert metrics.request_count.value(("m", "OK")) == 3
+    rows = {one.name: dict(one.rows) for one in metrics.samples()}
+    assert rows[":tensorflow:serving:request_count"] == {("m", "OK"): (3,), ("m", "INTERNAL"): (1,)}
+    assert rows["zeroserve_requests_total"] == {
+        ("m", "REST", "OK"): (2,),
+        ("m", "GRPC", "OK"): (1,),
+        ("m", "GRPC", "INTERNAL"): (1,),
+    }
