@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loader.dtypes import Array
+from loader.mixing import row_functions
 from loader.mixing.declaration import Tensor
 from loader.mixing.expression import Apply, Constant, Expression, Item
 from loader.mixing.row_functions import FUNCTIONS, kind, unfit
 from loader.mixing.rows import Rows
+from loader.status import Code, ServingError
 
 
 def evaluate(expression: Expression, rows: Rows) -> Array:
@@ -80,13 +82,24 @@ def cast(what: str, array: Array, dtype: "np.dtype[np.generic]") -> Array:
     return changed
 
 
-def _value(expression: Expression, rows: Rows) -> Array:
+def _value(expression: Expression, rows: Rows, held: int = 0) -> Array:
+    """The value; `held` is the size in bytes of what the functions around this one have of their arguments already."""
     if isinstance(expression, Constant):
         return _constant(expression.value, rows.count)
     if isinstance(expression, Item):
-        return _item(_value(expression.value, rows), expression)
+        return _item(_value(expression.value, rows, held), expression)
     if isinstance(expression, Apply):
-        values = [_value(argument, rows) for argument in expression.arguments]
+        values = []
+        for argument in expression.arguments:
+            value = _value(argument, rows, held)
+            if isinstance(argument, Apply):  # other values are there anyway
+                held += value.nbytes
+                if held > row_functions.MAX_VALUE_BYTES:
+                    raise ServingError(
+                        Code.RESOURCE_EXHAUSTED,
+                        f"{expression.function}: its arguments have more than {row_functions.MAX_VALUE_BYTES} bytes",
+                    )
+            values.append(value)
         return FUNCTIONS[expression.function](expression.function, values)
     return rows.value(expression)
 

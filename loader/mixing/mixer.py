@@ -16,7 +16,7 @@ import numpy as np
 from loader.dtypes import Array
 from loader.mixing.declaration import Mix, Step
 from loader.mixing.evaluation import conditions, conform, evaluate, nothing
-from loader.mixing.expression import Expression, Fact, Input, Output, Reference, references
+from loader.mixing.expression import Apply, Expression, Fact, Input, Output, Reference, references
 from loader.mixing.rows import Rows, scatter
 from loader.status import Code, ServingError
 
@@ -24,7 +24,10 @@ MAX_LATE = 256
 """Calls that go on after their step gave them up; beyond it a step with a deadline of its own is refused."""
 
 THREAD_BYTES = 1 << 20
-"""Inputs of this size or more are reckoned with in a thread, so that other requests are answered meanwhile."""
+"""Values of this size or more are reckoned with in a thread, so that other requests are answered meanwhile."""
+
+OUTER_BYTES = 1 << 14
+"""The same where a value has more than one dimension beside the rows: two such may make one of many more elements."""
 
 RUN, OTHERWISE, FALLBACK = "run", "otherwise", "fallback"
 """Names of branches in metrics; the second target of a step is `run_2`."""
@@ -244,7 +247,17 @@ class _Batch:
 
     async def reckon(self, compute: Callable[[Expression, Rows], _T], expression: Expression, rows: Rows) -> _T:
         """The value of an expression."""
-        return await asyncio.to_thread(compute, expression, rows) if self._large else compute(expression, rows)
+        if self._large or self._is_much(expression):
+            return await asyncio.to_thread(compute, expression, rows)
+        return compute(expression, rows)
+
+    def _is_much(self, expression: Expression) -> bool:
+        """Whether what the expression reads, as often as it does, is more than an event loop should wait for."""
+        size, rank = 0, 0
+        for one in references(expression):
+            value = self.values[one]
+            size, rank = size + value.nbytes, max(rank, value.ndim)
+        return size >= (OUTER_BYTES if rank > 2 and isinstance(expression, Apply) else THREAD_BYTES)
 
 
 def _count(inputs: Mapping[str, Array]) -> int:

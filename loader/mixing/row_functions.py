@@ -16,7 +16,7 @@ from loader.mixing.rows import common_type
 from loader.status import Code, ServingError
 
 MAX_VALUE_BYTES = 256 << 20
-"""Of the result of one function."""
+"""Of the result of one function, and of all results together that one expression holds at a time."""
 
 _WIDTH = 8
 
@@ -156,7 +156,11 @@ def _vote(name: str, values: list[Array]) -> Array:
     """What most of them say; of equals the one that is named first."""
     dtype = common_type(values)
     votes = [vote.astype(dtype, copy=False) for vote in _together(name, values)]
-    counts = np.stack([sum(np.asarray(vote == other, np.int64) for other in votes) for vote in votes])
+    _fits(name, (len(votes), *votes[0].shape))
+    counts = np.zeros((len(votes), *votes[0].shape), np.int8)
+    for place, vote in enumerate(votes):
+        for other in votes:
+            counts[place] += np.asarray(vote == other, np.bool_)
     winner = np.argmax(counts, axis=0)
     chosen = votes[0]
     for place, vote in enumerate(votes):

@@ -19,7 +19,7 @@ from functions.client import Client
 from functions.demo.bundle import HERE
 from loader.status import Code, ServingError
 from tests.functions.command import Command
-from tests.functions.served import ROOT
+from tests.functions.served import GOLDEN_MODELS, ROOT
 
 EXAMPLE = ROOT / "examples" / "mixing"
 MIX: dict[str, Any] = json.loads((EXAMPLE / "models" / "digits_mix" / "1" / "mix.json").read_text())
@@ -169,6 +169,37 @@ def test_a_step_asks_another_service_only_for_the_rows_that_need_it(tmp_path: Pa
                 np.testing.assert_allclose(scores, np.where(unsure[:, None], large, small), rtol=1e-4, atol=1e-6)
         assert rows(near, "large", "run") == 3 * unsure.sum()
         assert asked() in (2 * unsure.sum(), 3 * unsure.sum())
+
+
+CHAIN = {
+    "inputs": {"x": {"dtype": "float32", "shape": [-1]}},
+    "steps": {
+        "first": {"model": "half", "inputs": {"x": "x"}},
+        "second": {"model": "half", "inputs": {"x": "first.y"}},
+        "third": {"model": "half", "inputs": {"x": "second.y * 2"}, "when": "x > 0", "otherwise": {"y": "first.y"}},
+    },
+    "outputs": {
+        "y": {"value": "third.y", "dtype": "float32", "shape": [-1]},
+        "middle": {"value": "vote(first.y, second.y, second.y)", "dtype": "float32", "shape": [-1]},
+        "all": {"value": "concat(first.y, second.y)", "dtype": "float32", "shape": [-1, 2]},
+        "mean": {"value": "average(first.y, second.y)", "dtype": "float32", "shape": [-1]},
+    },
+}
+
+
+def test_an_output_is_the_next_models_input_and_outputs_are_combined(tmp_path: Path) -> None:
+    x = np.array([-2, 0, 4, 8], np.float32)
+    first, second = x / 2 + 2, (x / 2 + 2) / 2 + 2
+    models = {"half": (GOLDEN_MODELS / "half_plus_two", ""), "chain": (write(tmp_path / "chain", CHAIN), "")}
+    with start(tmp_path / "server", models) as server:
+        server.until_ready()
+        for protocol in ("rest", "grpc", "oip"):
+            with Client(f"127.0.0.1:{server.port}", protocol=protocol) as client:
+                found = client.predict("chain", {"x": x}).outputs
+            np.testing.assert_allclose(found["y"], np.where(x > 0, second + 2, first))
+            np.testing.assert_allclose(found["middle"], second)
+            np.testing.assert_allclose(found["mean"], (first + second) / 2)
+            np.testing.assert_allclose(found["all"], np.stack([first, second], axis=1))
 
 
 def test_while_the_other_service_is_down_the_fallback_answers(tmp_path: Path) -> None:

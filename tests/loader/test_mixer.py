@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import threading
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from loader.dtypes import Array
 from loader.mixing.mixer import Mixer
+from loader.mixing.row_functions import FUNCTIONS
 from loader.status import Code, ServingError
 from tests.loader.mixes import CASCADE, SCORES, Observed, RowModel, mix_of, run
 
@@ -69,6 +71,38 @@ def test_models_side_by_side_vote_and_are_averaged() -> None:
     assert digit.tolist() == [2, 0]
     np.testing.assert_allclose(scores, x)
     np.testing.assert_array_equal(both, np.concatenate([x, -x], axis=1))
+
+
+@pytest.mark.parametrize(
+    ("columns", "expression", "beside"),
+    [
+        (3, "abs(large.scores)", False),
+        (300_000, "abs(large.scores)", True),  # a small input, a large answer
+        (300, " + ".join(["abs(large.scores)"] * 80), False),
+        (4_000, " + ".join(["abs(large.scores)"] * 80), True),  # read often
+    ],
+)
+def test_what_takes_long_to_reckon_is_reckoned_beside_the_event_loop(
+    columns: int, expression: str, beside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def noted(name: str, values: list[Array]) -> Array:
+        threads.add(threading.get_ident())
+        return values[0]
+
+    monkeypatch.setitem(FUNCTIONS, "abs", noted)
+    declared = {
+        "inputs": {"x": {"dtype": "float32", "shape": [-1, 3]}},
+        "steps": {"large": {"model": "large", "inputs": {"x": "x"}}},
+        "outputs": {"scores": {"value": expression, "dtype": "float64", "shape": [-1, -1]}},
+    }
+
+    async def ask(*_: Any) -> dict[str, Array]:
+        return {"scores": np.ones((1, columns), np.float32)}
+
+    run(declared, {"large": [ask]}, {"x": np.ones((1, 3), np.float32)})
+    assert (threads == {threading.get_ident()}) == (not beside)
 
 
 def test_steps_that_do_not_need_each_other_run_at_the_same_time() -> None:

@@ -133,6 +133,45 @@ def test_a_result_that_would_be_too_large_is_not_computed(monkeypatch: pytest.Mo
         assert error.value.code is Code.RESOURCE_EXHAUSTED
 
 
+OUTER = {Input("a"): np.ones((1, 4000)), Input("b"): np.ones((1, 1, 4000))}
+"""32 KB each; `a + b` has 16 million numbers."""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"vote({', '.join(['a + b'] * 16)})",
+        f"max({', '.join(['a + b'] * 16)})",
+        "(a + b) * ((a + b) * ((a + b) * (a + b)))",
+        "vote(a + b, b, b)",
+    ],
+)
+def test_what_an_expression_holds_at_a_time_is_limited_before_it_is_computed(text: str) -> None:
+    with pytest.raises(ServingError) as error:
+        evaluate(parse_expression(text), Rows(1, OUTER))
+    assert error.value.code is Code.RESOURCE_EXHAUSTED
+    assert "268435456 bytes" in error.value.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" + " + 1" * 126,
+        "x" + "[0:3]" * 250,
+        "-" * 30 + "max(x)",
+        "max(" * 31 + "x" + ")" * 31,
+        "if(ok, " * 30 + "1" + ", 2)" * 30,
+        " and ".join(["ok"] * 120),
+    ],
+)
+def test_the_largest_expressions_there_can_be_are_computed_on_a_deep_stack(text: str) -> None:
+    def deep(frames: int) -> Array:
+        return deep(frames - 1) if frames else evaluate(parse_expression(text), Rows(2, VALUES))
+
+    assert len(deep(200)) == 2
+    assert [*references(parse_expression(text))]
+
+
 def test_every_function_of_the_vocabulary_is_there_and_no_other() -> None:
     assert row_functions.FUNCTIONS.keys() == FUNCTIONS.keys() | OPERATORS.keys()
 
