@@ -37,8 +37,9 @@ def main(words: Sequence[str]) -> int:
     """Prints the comparison, and gives the exit status; a failure is one line on standard error."""
     parser = argparse.ArgumentParser(
         prog="zeroserve compare",
-        description="Errors and latency of the revisions of a service, its split, and what its shadow said. "
-        "Shares have Wilson's interval, their difference Newcombe's, quantiles that of the order statistics; all 95%.",
+        description="Errors, latency and outcomes (--feedback) of the revisions of a service, its split, and what its "
+        "shadow said. Shares have Wilson's interval, their difference Newcombe's, a difference of mean outcomes "
+        "Welch's, quantiles that of the order statistics; all 95%.",
     )
     parser.add_argument("name", metavar="NAME", help="of the service")
     parser.add_argument(

@@ -5,13 +5,14 @@ as an error nor as a success of an arm, since arms share their callers' mistakes
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from functions.http import HTTP_STATUS
 from functions.routing.exposition import Totals
-from functions.routing.interval import UNKNOWN, Interval, difference, quantile, share
+from functions.routing.interval import UNKNOWN, Interval, difference, mean, quantile, share
 from functions.routing.sample_ratio import THRESHOLD, p_value
+from functions.tap.outcomes import COUNT, SQUARES, SUM
 from loader.status import Code
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -31,6 +32,9 @@ class ArmReport:
         error_share: `errors` of `good + errors`.
         milliseconds: quantile -> latency of good requests.
         against_first: how the share of errors differs from the first arm's; unknown for the first.
+        outcomes: that feedback told of its answers.
+        outcome: their mean.
+        outcome_against_first: how it differs from the first arm's; unknown for the first.
     """
 
     tag: str
@@ -42,6 +46,9 @@ class ArmReport:
     error_share: Interval
     milliseconds: Mapping[float, Interval]
     against_first: Interval
+    outcomes: float = 0.0
+    outcome: Interval = UNKNOWN
+    outcome_against_first: Interval = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,7 @@ def report(
     summed = Totals()
     for each in totals.values():
         summed.take(each)
+    arms = _with_outcomes(model, arms, summed)
     chosen: dict[str, dict[str, float]] = {}
     for (arm, by), count in summed.by("zeroserve_arm_requests_total", "arm", "by").items():
         chosen.setdefault(by, {})[arm] = count
@@ -134,6 +142,18 @@ def _arm(model: str, tag: str, percent: float, totals: Totals) -> ArmReport:
         {q: _scaled(quantile(bounds, counts, q), 1e-3) for q in QUANTILES},
         UNKNOWN,
     )
+
+
+def _with_outcomes(model: str, arms: Sequence[ArmReport], summed: Totals) -> list[ArmReport]:
+    """The arms with their outcomes, which any pod may have been told: the label says whose they are."""
+    columns = [summed.by(name, "model_name", "version") for name in (COUNT, SUM, SQUARES)]
+    found: list[ArmReport] = []
+    for arm in arms:
+        count, total, squares = (column.get((model, arm.tag.removeprefix("v")), 0.0) for column in columns)
+        outcome = mean(count, total, squares)
+        against = difference(found[0].outcome, outcome) if found else UNKNOWN
+        found.append(replace(arm, outcomes=count, outcome=outcome, outcome_against_first=against))
+    return found
 
 
 def _is_error(status: str) -> bool:
@@ -185,6 +205,7 @@ def lines(found: ServiceReport) -> list[str]:
             verdict = "more errors" if low > 0 else "fewer errors" if high < 0 else "no clear difference in errors"
             against = _interval(arm.against_first, "{:+.3%}")
             text.append(f"{arm.tag} against {found.arms[0].tag}: {against} errors: {verdict}")
+    text.extend(_outcome_lines(found))
     for by, p in found.splits.items():
         verdict = "as asked for"
         if p < THRESHOLD:
@@ -202,6 +223,18 @@ def lines(found: ServiceReport) -> list[str]:
             largest = " / ".join(_interval(shadow.differences[q], "{:.2g}") for q in QUANTILES)
             text.append(f"  largest difference, p50 / p95 / p99: {largest}")
     return text
+
+
+def _outcome_lines(found: ServiceReport) -> Iterator[str]:
+    for arm in found.arms:
+        if arm.outcomes:
+            yield f"{arm.tag} outcomes: {arm.outcomes:.0f}, mean {_interval(arm.outcome, '{:.4g}')}"
+    for arm in found.arms[1:]:
+        against = arm.outcome_against_first
+        if not math.isnan(against.value):
+            verdict = "higher" if against.low > 0 else "lower" if against.high < 0 else "no clear difference"
+            words = _interval(against, "{:+.4g}")
+            yield f"{arm.tag} against {found.arms[0].tag}: {words} mean outcome: {verdict}"
 
 
 def _interval(interval: Interval, form: str) -> str:

@@ -2,7 +2,8 @@
 
 Sources: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927 (one share);
 Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
-method 10 (two shares); David and Nagaraja, "Order Statistics", section 7.1 (quantiles without a distribution).
+method 10 (two shares); Welch, "The generalization of Student's problem", Biometrika 34, 1947 (two means); David and
+Nagaraja, "Order Statistics", section 7.1 (quantiles without a distribution).
 """
 
 import math
@@ -12,6 +13,9 @@ from typing import NamedTuple
 
 CONFIDENCE = 0.95
 """Of every interval here, two-sided."""
+
+MIN_SAMPLES = 30
+"""From which on the mean of samples is taken to be normal."""
 
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
@@ -39,11 +43,32 @@ def share(count: float, total: float) -> Interval:
 
 
 def difference(one: Interval, other: Interval) -> Interval:
-    """`other - one` of two independent shares, with Newcombe's interval."""
+    """`other - one` of two independent shares, with Newcombe's interval; of two means with Welch's, for many samples.
+
+    Both are the same sum of squares of the half widths.
+    """
     value = other.value - one.value
     low = value - math.hypot(other.value - other.low, one.high - one.value)
     high = value + math.hypot(other.high - other.value, one.value - one.low)
     return Interval(value, low, high)
+
+
+def mean(count: float, total: float, squares: float) -> Interval:
+    """The mean of `count` samples by their sum and the sum of their squares.
+
+    Samples that are all 0 or 1 (their squares are themselves) are a share, with its interval. All others have the
+    normal one, which is no use for few: below `MIN_SAMPLES` it is infinite.
+    """
+    if count <= 0:
+        return UNKNOWN
+    if squares == total and total % 1 == 0 and total <= count:
+        return share(total, count)
+    value = total / count
+    if count < MIN_SAMPLES:
+        return Interval(value, -math.inf, math.inf)
+    variance = max(0.0, (squares - count * value * value) / (count - 1))
+    half = _Z * math.sqrt(variance / count)
+    return Interval(value, value - half, value + half)
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[float], q: float) -> Interval:

@@ -15,8 +15,9 @@ from functions.metrics import Metrics
 from functions.routing.arm_report import as_json, lines, report
 from functions.routing.counts import RoutingCounts
 from functions.routing.exposition import Totals, samples
-from functions.routing.interval import Interval, difference, quantile, share
+from functions.routing.interval import MIN_SAMPLES, Interval, difference, mean, quantile, share
 from functions.routing.sample_ratio import p_value, survival
+from functions.tap.outcomes import Outcomes
 
 # Intervals.
 
@@ -72,6 +73,25 @@ def test_a_quantile_narrows_with_more_samples() -> None:
     few, many = quantile(bounds, [1] * 100 + [0], 0.5), quantile(bounds, [100] * 100 + [0], 0.5)
     assert (few.value, many.value) == (50, 50)
     assert many.high - many.low < few.high - few.low < 25
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=MIN_SAMPLES, max_size=60), st.lists(st.floats(-1, 1), min_size=40))
+def test_the_difference_of_means_is_welchs(one: list[float], other: list[float]) -> None:
+    found = [mean(len(each), sum(each), sum(number * number for number in each)) for each in (one, other)]
+    if all(set(each) <= {0.0, 1.0} for each in (one, other)):
+        return
+    deviations = [stats.tsem(each) if len(set(each)) > 1 else 0.0 for each in (one, other)]
+    if not any(set(each) <= {0.0, 1.0} for each in (one, other)):
+        wanted = stats.norm.ppf(0.975) * math.hypot(*deviations)
+        against = difference(*found)
+        assert against.high - against.value == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+        assert against.value == pytest.approx(sum(other) / len(other) - sum(one) / len(one), abs=1e-6)
+
+
+def test_outcomes_of_zero_and_one_are_a_share_and_few_others_prove_nothing() -> None:
+    assert mean(10, 3, 3) == share(3, 10)
+    assert mean(5, 2.5, 1.25).high == math.inf
+    assert math.isnan(mean(0, 0, 0).value)
 
 
 # The split.
@@ -176,6 +196,28 @@ def test_a_split_that_is_off_is_said_and_users_are_counted_where_they_keep_their
     busy = report("m", {"v1": 80, "v2": 20}, {}, {"v1": totals(metrics.text().decode())})
     assert (busy.splits["user"] < 0.001, busy.mismatch) == (True, False)
     assert "busy users" in "\n".join(lines(busy))
+
+
+def test_outcomes_are_their_versions_whichever_pod_was_told() -> None:
+    told: dict[str, Outcomes] = {"v1": Outcomes(), "v2": Outcomes()}
+    for number in range(1000):
+        # Feedback about both versions reaches both revisions.
+        told["v1" if number % 3 else "v2"].add("m", 1, float(number % 10 < 5))
+        told["v1" if number % 5 else "v2"].add("m", 2, float(number % 10 < 7))
+    told["v1"].add("other", 2, 1e6)
+    arms = {}
+    for tag, outcomes in told.items():
+        metrics = Metrics()
+        outcomes.add_to(metrics)
+        arms[tag] = totals(metrics.text().decode())
+    found = report("m", {"v1": 80, "v2": 20}, {}, arms)
+    first, second = found.arms
+    assert (first.outcomes, first.outcome.value, second.outcomes, second.outcome.value) == (1000, 0.5, 1000, 0.7)
+    assert second.outcome_against_first == difference(share(500, 1000), share(700, 1000))
+    text = "\n".join(lines(found))
+    assert "v2 outcomes: 1000, mean 0.7 [" in text
+    assert "mean outcome: higher" in text
+    json.dumps(as_json(found), allow_nan=False)
 
 
 def test_a_service_without_pods_has_a_report_too() -> None:
