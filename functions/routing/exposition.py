@@ -6,9 +6,16 @@ Source: prometheus.io/docs/instrumenting/exposition_formats, text format 0.0.4.
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 Sample = tuple[str, Mapping[str, str], float]
 """Name, labels, value."""
+
+MAX_VALUE = 1e18
+"""Beyond, a number is none that a server of ours has counted; such, NaN and counts below 0 are left out."""
+
+_GROWS = ("_total", "_count", "_bucket")
+"""How names of samples end that only grow while a process lives."""
 
 _LINE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)",?')
@@ -26,11 +33,27 @@ def samples(text: str) -> Iterator[Sample]:
             value = float(match["value"])
         except ValueError:
             continue
+        if not abs(value) <= MAX_VALUE or (value < 0 and match["name"].endswith(_GROWS)):
+            continue
         labels = {
             name: _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), quoted)
             for name, quoted in _LABEL.findall(match["labels"] or "")
         }
         yield match["name"], labels, value
+
+
+def since(now: str, before: str) -> Iterator[Sample]:
+    """What one server has counted between two texts of its metrics.
+
+    A count that is lower than it was, or gone, says that the process began again meanwhile, with all its counts at
+    zero: then everything that it says now is younger than `before`.
+    """
+    earlier = {(name, frozenset(labels.items())): value for name, labels, value in samples(before)}
+    later = {(name, frozenset(labels.items())): value for name, labels, value in samples(now)}
+    if any(later.get(key, -1.0) < value for key, value in earlier.items() if key[0].endswith(_GROWS)):
+        earlier = {}
+    for (name, labels), value in later.items():
+        yield name, dict(labels), value - earlier.get((name, labels), 0.0)
 
 
 class Totals:
@@ -69,8 +92,19 @@ class Totals:
         for (family, pairs), value in self._values.items():
             found = dict(pairs)
             if family == f"{name}_bucket" and labels.items() <= found.items():
-                bound = float(found["le"])
+                bound = _bound(found.get("le", ""))
+                if math.isnan(bound):
+                    continue
                 cumulated[bound] = cumulated.get(bound, 0) + value
         bounds = sorted(cumulated)
-        counts = [cumulated[bound] - (cumulated[bounds[at - 1]] if at else 0) for at, bound in enumerate(bounds)]
+        counts = [
+            max(0.0, cumulated[bound] - (cumulated[bounds[at - 1]] if at else 0)) for at, bound in enumerate(bounds)
+        ]
         return [bound for bound in bounds if not math.isinf(bound)], counts
+
+
+def _bound(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
