@@ -42,8 +42,8 @@ class SinkServer:
 
 
 @contextlib.contextmanager
-def sink_server(*answers: tuple[int, dict[str, str]]) -> Iterator[SinkServer]:
-    """A sink on any free port."""
+def sink_server(*answers: tuple[int, dict[str, str]], host: str = "127.0.0.1") -> Iterator[SinkServer]:
+    """A sink on any free port of `host`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -58,8 +58,8 @@ def sink_server(*answers: tuple[int, dict[str, str]]) -> Iterator[SinkServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    sink = SinkServer(f"http://127.0.0.1:{server.server_address[1]}/", list(answers))
+    server = http.server.ThreadingHTTPServer((host, 0), Handler)
+    sink = SinkServer(f"http://{host}:{server.server_address[1]}/", list(answers))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
