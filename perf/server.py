@@ -51,9 +51,14 @@ class Server:
     """
 
     def __init__(
-        self, target: str, model: str, flags: Sequence[str] = (), environ: Mapping[str, str] | None = None
+        self,
+        target: str,
+        model: str,
+        flags: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+        program: Sequence[str] = (str(BIN / "zeroserve"),),
     ) -> None:
-        """Starts it; `target` is one of TARGETS, `flags` are further ones for the first two."""
+        """Starts it; `target` is one of TARGETS, `flags` are further ones for the first two, `program` is theirs."""
         self.timing = ""
         root = models_root()
         with socket.socket() as free:
@@ -63,7 +68,7 @@ class Server:
         path = f"/v1/models/{model}:predict"
         extra: dict[str, str] = dict(environ or {})
         if target in {"zeroserve", "batching"}:
-            command = [str(BIN / "zeroserve"), "serve", f"--model_name={model}", f"--model_base_path={root / model}"]
+            command = [*program, "serve", f"--model_name={model}", f"--model_base_path={root / model}"]
             command += [f"--port={self._port}", *["--enable_batching"][: target == "batching"], *flags]
         elif target == "framework":
             command = [*framework, "functions/main.py"]
