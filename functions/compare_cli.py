@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functions.config import cluster_environment
 from functions.deploy_options import add_cluster
 from functions.routing.arm_report import as_json, lines, report
-from functions.routing.exposition import Totals, samples
+from functions.routing.exposition import Totals, since
 from knative import kubeconfig
 from knative.client import Client
 from knative.error import DeployError
@@ -104,9 +104,7 @@ def _read(client: Client, namespace: str, status: ServiceStatus) -> Readings:
 def _totals(after: Mapping[str, str], before: Mapping[str, str]) -> Totals:
     totals = Totals()
     for pod, text in after.items():
-        totals.add(samples(text))
-        if pod in before:
-            totals.add(samples(before[pod]), sign=-1)
+        totals.add(since(text, before.get(pod, "")))
     return totals
 
 

@@ -65,11 +65,11 @@ class Totals:
     def __init__(self) -> None:
         self._values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
 
-    def add(self, found: Iterator[Sample], *, sign: int = 1) -> None:
-        """Adds what a server says; `sign` -1 takes an earlier reading of the same one away."""
+    def add(self, found: Iterator[Sample]) -> None:
+        """Adds what a server says."""
         for name, labels, value in found:
             key = (name, frozenset(labels.items()))
-            self._values[key] = self._values.get(key, 0) + sign * value
+            self._values[key] = self._values.get(key, 0) + value
 
     def take(self, other: "Totals") -> None:
         """Adds what others have added up."""
@@ -97,9 +97,8 @@ class Totals:
                     continue
                 cumulated[bound] = cumulated.get(bound, 0) + value
         bounds = sorted(cumulated)
-        counts = [
-            max(0.0, cumulated[bound] - (cumulated[bounds[at - 1]] if at else 0)) for at, bound in enumerate(bounds)
-        ]
+        below = [0.0, *(cumulated[bound] for bound in bounds)]
+        counts = [max(0.0, number - before) for before, number in pairwise(below)]
         return [bound for bound in bounds if not math.isinf(bound)], counts
 
 
