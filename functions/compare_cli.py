@@ -27,6 +27,9 @@ EXIT_INTERRUPTED = 130
 EXIT_MISMATCH = 3
 """The split is not what was asked for."""
 
+MAX_SECONDS = 86_400.0
+"""Longest comparison: pods do not live for ever."""
+
 METRICS = "/monitoring/prometheus/metrics"
 
 Readings = Mapping[str, Mapping[str, str]]
@@ -48,6 +51,8 @@ def main(words: Sequence[str]) -> int:
     add_cluster(parser)
     asked = parser.parse_args(words)
     try:
+        if not 0 <= asked.seconds <= MAX_SECONDS:
+            raise DeployError(f"--seconds={asked.seconds:g}: wanted 0 to {MAX_SECONDS:g}")
         with _client(asked) as (client, namespace):
             return _compare(client, namespace, asked)
     except DeployError as error:

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,28 @@ def test_the_interval_of_a_difference_is_that_of_newcombes_table() -> None:
     assert close(difference(share(48, 80), share(56, 70)), (0.2, 0.0524, 0.3339))
     assert close(difference(share(3, 10), share(9, 10)), (0.6, 0.1705, 0.8090))
     assert close(difference(share(0, 10), share(10, 10)), (1.0, 0.6075, 1.0))
+
+
+@given(st.integers(1, 10**6).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))))
+def test_wilsons_interval_is_scipys(counted: tuple[int, int]) -> None:
+    wanted = stats.binomtest(*counted).proportion_ci(0.95, method="wilson")
+    found = share(*counted)
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9)
+
+
+def test_of_a_hundred_intervals_ninety_five_hold_what_is_true() -> None:
+    draw = np.random.default_rng(7)
+    bounds = np.geomspace(0.01, 10, 40)
+    quantiles = differences = 0
+    for _ in range(400):
+        buckets = np.histogram(draw.exponential(1.0, 500), [0, *bounds, np.inf])[0]
+        found = quantile(bounds.tolist(), buckets.tolist(), 0.95)
+        quantiles += found.low <= stats.expon.ppf(0.95) <= found.high
+        one, other = draw.binomial(800, 0.05), draw.binomial(200, 0.1)
+        between = difference(share(one, 800), share(other, 200))
+        differences += between.low <= 0.05 <= between.high
+    assert quantiles >= 0.95 * 400
+    assert differences >= 0.93 * 400
 
 
 COUNTS = st.integers(1, 10**6).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total)))
@@ -234,3 +257,9 @@ def test_without_a_cluster_the_command_says_so_in_one_line(tmp_path: Path, capsy
     error = capsys.readouterr().err
     assert error.startswith("zeroserve compare: no cluster: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "1e9"])
+def test_a_time_that_makes_no_sense_is_refused(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["m", f"--seconds={seconds}"]) == EXIT_FAILED
+    assert "wanted 0 to 86400" in capsys.readouterr().err
