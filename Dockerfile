@@ -17,6 +17,8 @@ FROM build AS predict-build
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null
 # cpu: the library without CUDA's kernels. gpu: with them, and with NVIDIA's libraries; the driver comes from the node.
 ARG TENSORFLOW=cpu
+# More extras of pyproject.toml, such as "--extra parquet" for batch jobs.
+ARG EXTRAS=""
 # TensorFlow's Python runtime is never executed (docs/adr/0001), so what only it needs is left out: its own packages
 # first, then its Python source, C++ headers and the libraries' symbol tables for debuggers. What stays are two
 # libraries and the protocol messages. The bill of materials lists what was installed, from the lock file.
@@ -24,7 +26,7 @@ RUN case "$TENSORFLOW" in cpu) without="--prune tensorflow" ;; gpu) without="" ;
       *) echo "TENSORFLOW=$TENSORFLOW: wanted cpu or gpu" >&2; exit 1 ;; esac \
     && for package in keras h5py libclang rich optree namex astunparse gast google-pasta opt-einsum flatbuffers wheel \
          termcolor setuptools absl-py tensorboard; do without="$without --prune $package"; done \
-    && export="uv export --quiet --locked --no-dev --no-emit-project --extra $TENSORFLOW $without" \
+    && export="uv export --quiet --locked --no-dev --no-emit-project --extra $TENSORFLOW $EXTRAS $without" \
     && uv venv --quiet /opt/zeroserve && $export > /tmp/requirements.txt \
     && uv pip sync --quiet --python /opt/zeroserve --require-hashes /tmp/requirements.txt \
     && $export --format cyclonedx1.5 > /opt/zeroserve/sbom.cdx.json \
