@@ -6,6 +6,7 @@ A place is either a model's base path (`models/resnet`, with `7/` in it) or a fo
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from events.watch_event import Landed
 from loader import completeness
@@ -86,6 +87,15 @@ class _Branch:
 
     def size(self, path: str) -> int:
         return self._store().size(self._prefix + path)
+
+    def info(self, path: str) -> ObjectInfo:
+        return replace(self._store().info(self._prefix + path), path=path)
+
+    def put(self, path: str, file: Path) -> None:
+        self._store().put(self._prefix + path, file)
+
+    def delete(self, path: str) -> None:
+        self._store().delete(self._prefix + path)
 
     def ranges(self, path: str) -> bool:
         return self._store().ranges(self._prefix + path)
