@@ -247,7 +247,9 @@ def test_every_family_is_documented_with_its_labels_and_no_other(tmp_path: Path)
     rows = [(name, labels) for name, labels in rows if not name.startswith(ELSEWHERE)]
     documented = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     revision = ("--model_version=1", "--peer_url=http://{tag}-m.test.svc")
-    told = ("--traces", "--request_log=all")
+    sink = "--prediction_log_sink=http://127.0.0.1:9/"
+    left = (f"--record_to={tmp_path / 'kept'}", "--record_share=1", "--prediction_log_share=1", "--feedback")
+    told = ("--traces", "--request_log=all", sink, *left)
     flags = (f"--model_base_path={HALF.parent}", "--model_name=m", "--enable_batching", "--workers=2", *revision, *told)
     with Command(tmp_path, *flags, environ={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}) as command:
         command.until_ready()
