@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from functions.trace_context import TRACEPARENT, TRACESTATE, TraceParent, parse_traceparent, parse_tracestate
 from loader.run_log import Ran
@@ -146,28 +146,35 @@ class Access:
         """The id of the caller's span; empty for none."""
         return "" if self.parent is None else self.parent.span_id
 
-    @property
-    def queue_seconds(self) -> float:
-        """The longest wait before a run."""
-        return max((run.started - run.since for run in self.runs), default=0.0)
+    def times(self) -> "Times":
+        """How long its runs took; zeros where nothing was run."""
+        queue = batch = run = 0.0
+        rows = 0
+        for one in self.runs:
+            queue = max(queue, one.started - one.since)
+            if one.batch is None:
+                run += one.ended - one.started
+            else:
+                batch = max(batch, one.ended - one.started)
+                rows = max(rows, one.batch.rows)
+                run += sum(seconds for _, seconds in one.batch.runs)
+        return Times(queue, batch, run, rows)
 
-    @property
-    def batch_seconds(self) -> float:
-        """Of its longest batch: putting together, running, taking apart; 0 without one."""
-        return max((run.ended - run.started for run in self.runs if run.batch is not None), default=0.0)
 
-    @property
-    def run_seconds(self) -> float:
-        """Of session calls, those of its batches included; steps of a mix that ran side by side add up."""
-        return sum(
-            run.ended - run.started if run.batch is None else sum(seconds for _, seconds in run.batch.runs)
-            for run in self.runs
-        )
+class Times(NamedTuple):
+    """Lengths in seconds.
 
-    @property
-    def batch_rows(self) -> int:
-        """Rows of its largest batch, other requests' included; 0 without one."""
-        return max((run.batch.rows for run in self.runs if run.batch is not None), default=0)
+    Attributes:
+        queue: the longest wait before a run.
+        batch: of the longest batch: putting together, running, taking apart; 0 without one.
+        run: of session calls, those of batches included; steps of a mix that ran side by side add up.
+        batch_rows: rows of the largest batch, other requests' included; 0 without one.
+    """
+
+    queue: float
+    batch: float
+    run: float
+    batch_rows: int
 
 
 class Sink(Protocol):

@@ -4,6 +4,7 @@ Whatever callers send ends up in messages (names of models, paths): no line may 
 control sequence of theirs. In JSON all but ASCII is escaped, in text all controls are.
 """
 
+import functools
 import json
 import logging
 import sys
@@ -82,7 +83,12 @@ def formatter(log_format: str, worker: int | None = None) -> logging.Formatter:
 def timestamp(seconds: float) -> str:
     """RFC 3339 with microseconds, in UTC."""
     whole = int(seconds)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int((seconds - whole) * 1e6):06d}Z"
+    return f"{_utc(whole)}.{int((seconds - whole) * 1e6):06d}Z"
+
+
+@functools.lru_cache(4)  # lines come many to the second
+def _utc(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def configure(level: str, log_format: str) -> None:

@@ -1,5 +1,6 @@
 """The canonical log line: one for each request, with all that is known of it. The text form is logfmt."""
 
+import functools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ MAX_TEXT = 256
 MAX_ERROR = 512
 """Characters of an error's text."""
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _BARE = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 _OUR_FAULT = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS, Code.UNAVAILABLE})
 
@@ -75,7 +77,8 @@ class RequestLog:
 
 def line_fields(access: Access) -> dict[str, object]:
     """What a line says, in its order; what is not known is left out."""
-    ran, batched = bool(access.runs), access.batch_rows > 0
+    times = access.times()
+    batched = times.batch_rows > 0
     fields: dict[str, object] = {
         "request_id": access.request_id,
         "trace_id": access.trace_id or None,
@@ -92,11 +95,11 @@ def line_fields(access: Access) -> dict[str, object]:
         "code": access.code.name,
         "error": access.error[:MAX_ERROR] or None,
         "total_ms": _milliseconds(access.ended - access.began),
-        "queue_ms": _milliseconds(access.queue_seconds) if ran else None,
-        "batch_ms": _milliseconds(access.batch_seconds) if batched else None,
-        "run_ms": _milliseconds(access.run_seconds) if ran else None,
+        "queue_ms": _milliseconds(times.queue) if access.runs else None,
+        "batch_ms": _milliseconds(times.batch) if batched else None,
+        "run_ms": _milliseconds(times.run) if access.runs else None,
         "rows": access.rows or None,
-        "batch_rows": access.batch_rows or None,
+        "batch_rows": times.batch_rows or None,
         "request_bytes": access.request_bytes,
         "response_bytes": access.response_bytes,
         "cold": access.cold or None,
@@ -129,14 +132,19 @@ def _json_line(access: Access, fields: dict[str, object]) -> bytes:
         "message": "request",
         **fields,
     }
-    return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
+    return _encode(line).encode("ascii") + b"\n"
 
 
 def _text_line(access: Access, fields: dict[str, object]) -> bytes:
     seconds, rest = divmod(access.began_ns, 1_000_000_000)
-    when = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))},{rest // 1_000_000:03d}"
+    when = f"{_local(seconds)},{rest // 1_000_000:03d}"
     pairs = " ".join(f"{name}={_text_value(value)}" for name, value in fields.items())
     return f"{when} {_severity(access)} {LOGGER}: {pairs}\n".encode("utf-8", "backslashreplace")
+
+
+@functools.lru_cache(4)  # requests come many to the second
+def _local(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def _text_value(value: object) -> str:

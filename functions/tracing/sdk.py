@@ -1,5 +1,6 @@
 """Spans as OpenTelemetry's SDK has them, and its exporter. Imported by the exporting thread, after the start."""
 
+import functools
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ QUIET_SECONDS = 60.0
 """Between two lines of the log about a collector that does not answer."""
 
 _KINDS = {INTERNAL: SpanKind.INTERNAL, SERVER: SpanKind.SERVER}
+_UNSET = Status()
 _LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
@@ -59,7 +61,7 @@ class SdkExporter:
             span.attributes,
             links=[Link(_context(*link)) for link in span.links],
             kind=_KINDS.get(span.kind, SpanKind.CLIENT),
-            status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
+            status=Status(StatusCode.ERROR, span.error) if span.error else _UNSET,
             start_time=self._nanoseconds(span.began),
             end_time=self._nanoseconds(span.ended),
             instrumentation_scope=self._scope,
@@ -69,6 +71,7 @@ class SdkExporter:
         return int(seconds * 1e9) + self._offset
 
 
+@functools.lru_cache(256)  # a span is its own, its children's parent, and what others link
 def _context(trace_id: str, span_id: str) -> SpanContext:
     return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=TraceFlags(1))
 
