@@ -191,6 +191,22 @@ def defaults(path: Path) -> None:
     file.write_bytes(message.SerializeToString())
 
 
+def _line(slope: float, offset: float) -> Callable[[Path], None]:
+    """y = slope x + offset: versions of one model as it is trained again and again."""
+
+    def build(path: Path) -> None:
+        module = tf.Module()
+        module.slope, module.offset = tf.Variable(slope), tf.Variable(offset)
+
+        @tf.function(input_signature=[_spec(tf.float32, None)])
+        def predict(x: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"y": module.slope * x + module.offset}
+
+        _save(module, path, {"serving_default": predict})
+
+    return build
+
+
 def _parse(file: Path) -> object:
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # noqa: PLC0415
 
@@ -257,6 +273,7 @@ def wide(path: Path) -> None:
 
 
 SMALL = {each.__name__: each for each in (counter, vocabulary, tf1, loop, shapes, defaults, custom_op, wide)}
+SMALL |= {"line": _line(0.5, 2.0), "line_again": _line(0.5001, 2.0), "line_otherwise": _line(0.5, 2.5)}
 LARGE = {each.__name__: each for each in (resnet50,)}
 
 

@@ -1,6 +1,8 @@
 """A bad version on a real cluster: stopped before its first user, or taken back in the middle of its canary."""
 
+import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from knative.progression import Phase, Progress, noted
 from knative.service import Deployment
 from tests.e2e.deployers import Deployer, deployer, eventually
 from tests.e2e.ingress import BODY, Service
-from tests.e2e.place import MODEL, SECRET, Place, needs_cluster
+from tests.e2e.place import MODEL, SECRET, Place, needs_cluster, run
 from tests.functions.served import GOLDEN_MODELS
 from tests.servers.sink import SinkServer, sink_server
 
@@ -175,6 +177,34 @@ def test_a_bad_version_in_the_middle_of_a_canary_costs_no_more_than_its_share_un
     assert told.index("step") < told.index("rolled_back")
     assert stage.function.sweep() == 204
     assert stage.here.percents("m") == {1: 100}
+
+
+def test_a_retrained_version_that_answers_otherwise_is_refused_and_one_that_agrees_passes(stage, built, tmp_path):
+    stage.declare("", replay={"records": "golden"})
+    stage.land(1, built("line"))
+    m = stage.here.service("m")
+    eventually(lambda: m.ask("POST", "/v1/models/m:predict", BODY).status == 200, SECONDS)
+    requests = tmp_path / "requests.jsonl"
+    requests.write_text("".join(json.dumps({"instances": [x, x + 1.0]}) + "\n" for x in range(20)))
+    (pod,) = stage.here.pods("m")
+    address = stage.here.get("pod", pod)["status"]["podIP"]
+    golden = f"{stage.here.url('m')}/golden/requests.tfrecord"
+    words = ["record", f"http://{address}:8080", "--model=m", f"--requests={requests}", f"--to={golden}"]
+    said = run(sys.executable, "-m", "functions.cli", *words, store=stage.here.store)
+    assert said.status == 0, said.err
+
+    stage.land(2, built("line_otherwise"))
+    eventually(stage.ended, SECONDS)
+    progress = stage.progress()
+    assert progress.phase is Phase.ROLLED_BACK
+    assert progress.why.startswith("gate replay: 0 of 20 answers agree"), progress.why
+    assert stage.here.percents("m") == {1: 100}
+    eventually(lambda: "gate replay" in stage.landing_note())
+
+    stage.land(3, built("line_again"))
+    eventually(lambda: stage.here.percents("m") == {3: 100}, SECONDS)
+    eventually(lambda: stage.progress().phase is Phase.PROMOTED)
+    assert {"failed", "promoted"} <= set(stage.kinds())
 
 
 def test_a_good_version_passes_its_gates_and_its_steps(stage):
