@@ -16,6 +16,7 @@ from events.clients import Clients
 from events.declared import Declared, first_claim, read_declared, write_claim
 from events.outcome import Outcome, State
 from events.rollout_hook import Hold, Rollout, Situation, Stop, Told
+from events.signed_versions import Refused, SignedMissing, Verdicts
 from events.stores import Stores
 from events.version_policy import parse_version_policy
 from events.wish import Landed, failures, gone, landed, usable, wish
@@ -73,6 +74,7 @@ class Landing:
         self.rollout = rollout
         self.emit = emit
         self.missing = missing
+        self.verdicts = Verdicts()
 
     def declared(self) -> tuple[Declared, ...]:
         """Every service that is declared, and where its model's versions lie; those that cannot be read are logged.
@@ -117,6 +119,7 @@ class _Step:
             client.revisions(self._namespace, service) if self._resource is not None else ()
         )
         self._observed: Observed = observed(self._resource, self._revisions)
+        self._refused: Mapping[int, Refused] = {}
 
     def take(self) -> Outcome:
         declaration = declaration_of(self._config or None)
@@ -129,9 +132,12 @@ class _Step:
             for version, fingerprint in found.versions.items()
         }
         failed = {name: why for name, why in failures(self._name, self._revisions).items() if name in names.values()}
+        for version, refused in self._refused.items():
+            failed[revision(declaration.deployment, Version(version, refused.fingerprint))] = refused.why
+        lacking = {version: why for version, why in found.lacking.items() if version not in self._refused}
         created = self._create(declaration, found, names)
         if created:
-            return Outcome(State.WORKING, f"revision {created} is created", found.lacking, (created,))
+            return Outcome(State.WORKING, f"revision {created} is created", lacking, (created,))
         ready = usable(self._name, names, self._observed)
         awaits = tuple(name for name in names.values() if not self._observed.revisions.get(name) and name not in failed)
         problems = [*(f"revision {name}: {why}" for name, why in sorted(failed.items())), *found.notes]
@@ -141,17 +147,21 @@ class _Step:
             problems += [stopped] if stopped else []
         self._write_routes(declaration, traffic)
         self._note(problems, failed)
-        text = "; ".join([*problems, *(f"version {version}: {why}" for version, why in found.lacking.items())])
+        text = "; ".join([*problems, *(f"version {version}: {why}" for version, why in lacking.items())])
         if awaits or again is not None:
-            return Outcome(State.WORKING, text, found.lacking, awaits, again)
-        return Outcome(State.FAILED if failed else State.DONE, text, found.lacking)
+            return Outcome(State.WORKING, text, lacking, awaits, again)
+        return Outcome(State.FAILED if failed else State.DONE, text, lacking)
 
     def _look(self, declaration: Declaration, stands: Mapping[int, Landed]) -> Aspired:
+        missing, pem = self._landing.missing, declaration.deployment.signing_keys
+        if pem:
+            missing = signed = SignedMissing(missing, pem, self._landing.verdicts)
+            self._refused = signed.refused
         return aspired(
             self._landing.stores.of(declaration.deployment.url),
             parse_version_policy(declaration.versions),
             {version: one.fingerprint for version, one in stands.items()},
-            self._landing.missing,
+            missing,
             Overwritten(declaration.overwritten),
         )
 
@@ -252,9 +262,13 @@ class _Step:
     def _note(self, problems: Sequence[str], failed: Mapping[str, str]) -> None:
         """Writes on the Service what is wrong, once; takes it away when nothing is."""
         text = "; ".join(problems)[:MAX_NOTE]
-        if self._resource is None or self._annotations().get(keys.LANDING, "") == text:
+        if self._resource is None:  # nowhere to note it: a first version that is refused is told of once
+            if not any(refused.new for refused in self._refused.values()):
+                return
+        elif self._annotations().get(keys.LANDING, "") == text:
             return
-        self._patch({"metadata": {"annotations": {keys.LANDING: text or None}}})
+        else:
+            self._patch({"metadata": {"annotations": {keys.LANDING: text or None}}})
         if text:
             _log.warning("%s: %s", self._name, text)
         for name, why in failed.items():

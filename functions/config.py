@@ -92,6 +92,12 @@ class Settings:
     )
     num_load_threads: int = flag(0, VERSIONS, "Threads that load versions; 0 lets the server choose.", stock=True)
     num_unload_threads: int = flag(0, VERSIONS, "Threads that unload versions; 0 lets the server choose.", stock=True)
+    model_signing_keys: str = flag(
+        "",
+        VERSIONS,
+        "Public keys (P-256, P-384, P-521; PEM, or a file of it): only versions are loaded whose model.sig, as "
+        "`model_signing sign key` writes it, one of them made, and only if every file is what was signed.",
+    )
     enable_model_warmup: bool = flag(
         True,
         VERSIONS,

@@ -11,6 +11,7 @@ import yaml
 
 from events.aspired import Aspired, Overwritten, aspired
 from events.gate_settings import gate_settings
+from events.signed_versions import SignedMissing, Verdicts
 from events.version_policy import parse_version_policy, version_policy_text
 from events.wish import landed
 from functions.cluster_access import cluster, progress
@@ -185,13 +186,13 @@ def _versions(wanted: Declaration, before: Reading) -> dict[int, Version]:
         ServingError: storage cannot be read.
         DeployError: there are none.
     """
-    url = wanted.deployment.url
+    url, pem = wanted.deployment.url, wanted.deployment.signing_keys
     stands = landed(wanted.deployment.name, before.resource, before.revisions)
     found: Aspired = aspired(
         open_storage(url),
         parse_version_policy(wanted.versions),
         {number: one.fingerprint for number, one in stands.items()},
-        completeness.missing,
+        SignedMissing(completeness.missing, pem, Verdicts()) if pem else completeness.missing,
         Overwritten(wanted.overwritten),
     )
     for line in (*found.notes, *(f"version {number} waits: {why}" for number, why in sorted(found.lacking.items()))):

@@ -100,6 +100,9 @@ def _add_pods(parser: argparse.ArgumentParser) -> None:
         "--env-from-secret", action="append", default=[], metavar="SECRET", help="AWS_ACCESS_KEY_ID and such; or none"
     )
     group.add_argument("--key-secret", metavar="SECRET[/KEY]", help="with a Google service account's key.json; or none")
+    group.add_argument(
+        "--signing-key", action="append", default=[], metavar="FILE", help="PEM: only versions signed by it; or none"
+    )
     group.add_argument("--pull-secret", action="append", default=[], metavar="SECRET", help="for the image; or none")
     group.add_argument("--batching-parameters-file", metavar="FILE", help="BatchingParameters: turns batching on")
     group.add_argument(
@@ -155,6 +158,8 @@ def _deployment(asked: argparse.Namespace, namespace: str, old: Deployment | Non
         said["environment_secrets"] = _several(asked.env_from_secret)
     if asked.pull_secret:
         said["pull_secrets"] = _several(asked.pull_secret)
+    if asked.signing_key:
+        said["signing_keys"] = _signing_keys(asked.signing_key)
     if asked.env:
         said["environment"] = _environment(asked.env, old.environment if old else {})
     if old is not None:
@@ -164,6 +169,19 @@ def _deployment(asked: argparse.Namespace, namespace: str, old: Deployment | Non
             option = "URL" if name == "url" else "--image=REGISTRY/zeroserve:TAG"
             raise DeployError(f"{asked.name}: {option} is missing, and nothing was declared before")
     return Deployment(**{"progress_seconds": READY_SECONDS, **said})
+
+
+def _signing_keys(files: Sequence[str]) -> str:
+    if list(files) == [NONE]:
+        return ""
+    from loader.signed_model import SigningKeys  # noqa: PLC0415  cryptography, for those who trust keys
+
+    text = "".join(read_text(file, "--signing-key").strip() + "\n" for file in files)
+    try:
+        SigningKeys(text)
+    except ValueError as error:
+        raise DeployError(f"--signing-key: {error}") from None
+    return text
 
 
 def _environment(words: Sequence[str], old: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from functions.demo.bundle import demo_model
 from functions.metrics import Counter, Gauge, Metrics
 from functions.metrics_text import Samples
 from functions.version_metrics import VersionMetrics
-from loader import completeness
+from loader import completeness, signed_files
 from loader.cache import ModelCache
 from loader.config_file import MAX_CONFIG_BYTES, ConfigFile, Reload, read_local
 from loader.lifecycle import LoadOptions
@@ -25,8 +25,9 @@ from loader.manager import ManagerOptions, ServableManager
 from loader.model_config import DEFAULT_POLICY, ModelConfig
 from loader.policy import Specific
 from loader.servable import Servable, ServableId, VersionStatus
+from loader.signed_model import SigningKeys
 from loader.source import SourceOptions, StorageSource
-from loader.status import ServingError
+from loader.status import Code, ServingError
 from loader.storage import open_storage, read_object
 from loader.stored_version import StoredVersion
 from loader.transition import Transition
@@ -69,6 +70,8 @@ class Models:
         self._urls: dict[Path, str] = {}
         self._fetched: set[str] = set()  # models
         self._cold_start = cold_start or ColdStart()
+        self._signing_keys = _signing_keys(settings.model_signing_keys)
+        missing = completeness.missing if self._signing_keys is None else signed_files.missing
         self._loader: Future[ModelLoader] = Future()
         directory = settings.cache_directory or str(Path(tempfile.gettempdir()) / CACHE_FOLDER)
         fetched = Counter("zeroserve_cache_bytes_total", ("source",))
@@ -103,16 +106,14 @@ class Models:
         self._reload_here: Reload
         if berth is None:
             self.manager = ServableManager(self._fetch, self._load, options)
-            self.source = StorageSource(self.manager, storage, completeness.missing, source_options, self._looked)
+            self.source = StorageSource(self.manager, storage, missing, source_options, self._looked)
             self._reload_here = self.source.reload
             self._statuses_here = self.manager.statuses
         else:
             from functions import crew_member, crew_models  # noqa: PLC0415  only with several workers
 
             self.manager = manager = crew_models.CrewManager(self._fetch, self._load, options)
-            self.source = source = crew_models.CrewSource(
-                manager, storage, completeness.missing, source_options, self._looked
-            )
+            self.source = source = crew_models.CrewSource(manager, storage, missing, source_options, self._looked)
             self._reload_here = source.reload_here
             self._statuses_here = manager.statuses_here
             self._member = crew_member.CrewMember(berth, metrics, manager, source, self._missing_here)
@@ -237,8 +238,11 @@ class Models:
         url = self._urls.pop(path, str(path))
         try:
             loader = self._loader.result()
-        except BaseException:
+            if self._signing_keys is not None:
+                signed_files.check_folder(path, self._signing_keys)
+        except BaseException as error:
             self._cache.release(path)
+            self._versions.load_failed(servable, "load", error)
             raise
         try:
             return self._versions.counted(loader.load(servable, path, url))
@@ -252,6 +256,20 @@ class Models:
             with contextlib.suppress(ServingError):  # nothing was heard of its versions yet
                 found[name] = self._statuses_here(name)
         return found
+
+
+def _signing_keys(setting: str) -> SigningKeys | None:
+    """What `--model_signing_keys` says: PEM, or a file of it.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT: it cannot be read, or is no key.
+    """
+    if not setting:
+        return None
+    try:
+        return SigningKeys(setting if "-----BEGIN" in setting else Path(setting).read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise ServingError(Code.INVALID_ARGUMENT, f"--model_signing_keys: {error}") from None
 
 
 def _is_url(path: str) -> bool:

@@ -47,6 +47,7 @@ _OWN_VARIABLES = {
     keys.CONTAINER_ENVIRONMENT_POLL,
     keys.CONTAINER_ENVIRONMENT_PEER_URL,
     keys.CONTAINER_ENVIRONMENT_ROUTES,
+    keys.CONTAINER_ENVIRONMENT_SIGNING_KEYS,
 }
 
 
@@ -89,6 +90,8 @@ class Deployment:
         cluster_local: no address outside the cluster.
         timeout_seconds: longest request, a cold start included.
         progress_seconds: longest way to the first ready pod; 0 leaves it to the cluster.
+        signing_keys: public keys in PEM: only versions that one of them signed are deployed, and loaded; empty for
+            any version.
     """
 
     name: str
@@ -113,6 +116,7 @@ class Deployment:
     cluster_local: bool = False
     timeout_seconds: int = 300
     progress_seconds: int = 0
+    signing_keys: str = ""
 
     def __post_init__(self) -> None:
         checked_service(self.name)
@@ -258,6 +262,8 @@ def _container(deployment: Deployment, version: Version) -> dict[str, Any]:
         ),
         keys.CONTAINER_ENVIRONMENT_ROUTES: f"{ROUTES_FOLDER}/{ROUTES_FILE}",
     }
+    if deployment.signing_keys:
+        environment[keys.CONTAINER_ENVIRONMENT_SIGNING_KEYS] = deployment.signing_keys
     if deployment.key_secret:
         file = deployment.key_secret.partition("/")[2] or KEY_FILE
         environment["GOOGLE_APPLICATION_CREDENTIALS"] = f"{KEY_FOLDER}/{file}"
