@@ -26,7 +26,7 @@ RUN case "$TENSORFLOW" in cpu) without="--prune tensorflow" ;; gpu) without="" ;
       *) echo "TENSORFLOW=$TENSORFLOW: wanted cpu or gpu" >&2; exit 1 ;; esac \
     && for package in keras h5py libclang rich optree namex astunparse gast google-pasta opt-einsum flatbuffers wheel \
          termcolor setuptools absl-py tensorboard; do without="$without --prune $package"; done \
-    && export="uv export --quiet --locked --no-dev --no-emit-project --extra $TENSORFLOW $EXTRAS $without" \
+    && export="uv export --quiet --locked --no-dev --no-emit-project --extra $TENSORFLOW --extra otel $EXTRAS $without" \
     && uv venv --quiet /opt/zeroserve && $export > /tmp/requirements.txt \
     && uv pip sync --quiet --python /opt/zeroserve --require-hashes /tmp/requirements.txt \
     && $export --format cyclonedx1.5 > /opt/zeroserve/sbom.cdx.json \
