@@ -1,6 +1,6 @@
 """Who wants to know of requests, put together from the settings: nobody, and then nothing is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from functions.access import Sink
@@ -12,6 +12,7 @@ from functions.metrics import Metrics
 
 if TYPE_CHECKING:
     from functions.tap.tap import Tap
+    from loader.model_config import ModelConfig
 
 
 class Observer(Sink, Protocol):
@@ -43,6 +44,11 @@ class Observers:
     def door(self, handler: Handler) -> Handler:
         """The handler of `/v1`, with the door of outcomes before it where `--feedback` is on."""
         return handler if self._tap is None else self._tap.before(handler)
+
+    def follow(self, configs: "Callable[[], Sequence[ModelConfig]]") -> None:
+        """The models that are served, as they are configured at any time."""
+        if self._tap is not None:
+            self._tap.shares.follow(configs)
 
     def add_to(self, metrics: Metrics) -> None:
         """Shows their counts."""

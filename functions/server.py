@@ -152,6 +152,8 @@ class Server:
 
         doors = open_doors(self._settings, self._models, metrics, self._loaded, self._readiness, budget=self._budget)
         if self._observers is not None:
+            source = self._models.source
+            self._observers.follow(lambda: source.configs)
             doors = replace(doors, handlers={**doors.handlers, "v1": self._observers.door(doors.handlers["v1"])})
         self._models.preload()
         self._cold_start.note("import", self._cold_start.born, time.perf_counter())

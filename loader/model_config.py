@@ -4,6 +4,7 @@ Source: tensorflow_serving/config/model_server_config.proto; GetPlatform, Valida
 ValidateNoModelsChangePlatforms in tensorflow_serving/model_servers/server_core.cc, whose words the errors use.
 """
 
+import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 
 from loader.policy import All, Latest, Specific, VersionPolicy
 from loader.status import Code, ServingError
+
+_log = logging.getLogger("zeroserve.model_config")
 
 PLATFORM = "tensorflow"
 """The one platform there is."""
@@ -133,6 +136,12 @@ def check_platforms(old: Sequence[ModelConfig], new: Iterable[ModelConfig]) -> N
 
 def _model(config: Any, root: str | None) -> ModelConfig:
     base_path = config.base_path
+    if config.logging_config.HasField("log_collector_config"):
+        _log.warning(
+            "model %s: log_collector_config is not used: --record_to and --prediction_log_sink say where predictions "
+            "go; its sampling_config counts for both",
+            config.name,
+        )
     if root is not None and _is_relative(base_path):
         base_path = f"{root.rstrip('/')}/{base_path}"
     return ModelConfig(

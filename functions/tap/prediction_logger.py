@@ -25,7 +25,7 @@ class LogRules:
     """What is sent.
 
     Attributes:
-        share: of the predictions.
+        share: of the predictions, of models that say none themselves.
         as_protobuf: a PredictionLog instead of JSON.
         redact: names whose values are not sent; `*` is all.
         max_value_bytes: of one input or output.
@@ -55,9 +55,9 @@ class PredictionLogger:
         self._service = service
         self._draw = draw
 
-    def wants(self) -> bool:
+    def wants(self, share: float) -> bool:
         """Whether this prediction is one of the share."""
-        return self._draw() < self.rules.share
+        return self._draw() < share
 
     def offer(self, sample: "Sample") -> None:
         """Takes a sample, or counts it as dropped."""
@@ -87,7 +87,7 @@ class PredictionLogger:
         names = omitted(sample)
         if names:
             attributes["omitted"] = ",".join(names)
-        return Event(attributes, PROTOBUF, prediction_log(sample, rules.share).SerializeToString())
+        return Event(attributes, PROTOBUF, prediction_log(sample).SerializeToString())
 
 
 def source(service: str, model: str = "", version: int = 0) -> str:

@@ -61,7 +61,7 @@ class RecordRules:
     """What is recorded.
 
     Attributes:
-        share: of the predictions.
+        share: of the predictions, of models that say none themselves.
         limit: records of one model.
         seconds: that a record waits to be written.
     """
@@ -102,7 +102,7 @@ class Recorder:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._storage = storage
-        self._rules = rules
+        self.rules = rules
         self._counts = tap_counts
         self._draw = draw
         self._outbox: Outbox[Sample] = Outbox(MAX_WAITING, MAX_WAITING_BYTES)
@@ -115,9 +115,9 @@ class Recorder:
         self._name = f"{host}-{os.getpid()}-{os.urandom(4).hex()}"
         self._written = 0
 
-    def wants(self, model: str) -> bool:
+    def wants(self, model: str, share: float) -> bool:
         """Whether this prediction is one of the share."""
-        return model not in self._full and self._draw() < self._rules.share
+        return model not in self._full and self._draw() < share
 
     def offer(self, sample: "Sample") -> None:
         """Takes a sample, or counts it as dropped."""
@@ -165,11 +165,11 @@ class Recorder:
         from functions.tap.sample_log import prediction_log, request_digest  # noqa: PLC0415  messages: by the first use
 
         seen = self._seen.setdefault(sample.model, set())
-        if len(seen) >= self._rules.limit:
+        if len(seen) >= self.rules.limit:
             self._full.add(sample.model)
             self._counts.drop(RECORD, counts.LIMIT)
             return
-        log = prediction_log(sample, self._rules.share)
+        log = prediction_log(sample)
         digest = request_digest(log)
         if digest in seen:
             self._counts.drop(RECORD, counts.DUPLICATE)
@@ -181,11 +181,11 @@ class Recorder:
             self._write(key)
             part = None
         if part is None:
-            part = self._parts[key] = _Part(time.monotonic() + self._rules.seconds)
+            part = self._parts[key] = _Part(time.monotonic() + self.rules.seconds)
         part.records.append(record)
         part.size += len(record)
         seen.add(digest)
-        if len(seen) >= self._rules.limit:
+        if len(seen) >= self.rules.limit:
             self._full.add(sample.model)
         if sum(one.size for one in self._parts.values()) > MAX_HELD_BYTES:
             self._write(min(self._parts, key=lambda each: self._parts[each].due))

@@ -77,6 +77,7 @@ class Sample:
         inputs: by alias; of the other kinds `inputs` alone, the serialized tf.Examples.
         answers: one, but for `multi_inference`.
         size: bytes that it holds.
+        share: of the predictions that samples are taken of.
     """
 
     kind: str
@@ -91,6 +92,7 @@ class Sample:
     inputs: Mapping[str, Value]
     answers: tuple[Answered, ...]
     size: int
+    share: float
 
     @property
     def whole(self) -> bool:
@@ -99,7 +101,9 @@ class Sample:
         return not any(isinstance(value, Omitted) for value in values)
 
 
-def take(access: Access, servable: Servable, feeds: Mapping[str, Array], result: Any, max_value_bytes: int) -> Sample:
+def take(
+    access: Access, servable: Servable, feeds: Mapping[str, Array], result: Any, *, max_value_bytes: int, share: float
+) -> Sample:
     """The sample of a run.
 
     Args:
@@ -108,6 +112,7 @@ def take(access: Access, servable: Servable, feeds: Mapping[str, Array], result:
         feeds: what it was fed, by tensor.
         result: of `Call.finish`.
         max_value_bytes: of one array; of a larger one only dtype and shape are kept.
+        share: that it was chosen by.
     """
     keeper = _Keeper(max_value_bytes)
     if isinstance(result, Predictions):
@@ -136,6 +141,7 @@ def take(access: Access, servable: Servable, feeds: Mapping[str, Array], result:
         inputs,
         answers,
         keeper.size,
+        share,
     )
 
 

@@ -24,17 +24,12 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog  # noqa: E4
 _SECOND = 1_000_000_000
 
 
-def prediction_log(sample: Sample, sampling_rate: float) -> PredictionLog:
-    """The log.
-
-    Args:
-        sample: the prediction.
-        sampling_rate: the share of predictions that samples are taken of.
-    """
+def prediction_log(sample: Sample) -> PredictionLog:
+    """The log."""
     log = PredictionLog()
     metadata = log.log_metadata
     _spec(metadata.model_spec, sample, sample.answers[0].signature)
-    metadata.sampling_config.sampling_rate = sampling_rate
+    metadata.sampling_config.sampling_rate = sample.share
     metadata.timestamp_secs = sample.unix_ns // _SECOND
     if sample.kind == PREDICT:
         _predict(log.predict_log, sample)

@@ -28,11 +28,13 @@ from functions.tap.feedback_id import Answer, FeedbackIds
 from functions.tap.outcomes import Outcomes
 from functions.tap.prediction_logger import LogRules, PredictionLogger, source
 from functions.tap.recorder import MAX_RECORD_BYTES, Recorder, RecordRules
+from functions.tap.shares import Shares
 from loader.servable import Servable
 from loader.status import ServingError
 from loader.storage import open_storage
 
 if TYPE_CHECKING:
+    from functions.tap.sample import Sample
     from loader.dtypes import Array
 
 _COPY = COPY.encode()
@@ -46,6 +48,9 @@ _log = logging.getLogger("zeroserve.tap")
 
 class Tap:
     """Those exits that the settings name. `begun` and `answered` are used on the event loop's thread.
+
+    Attributes:
+        shares: of models that say their own; it is to be told of the models.
 
     Args:
         settings: the server's.
@@ -65,6 +70,7 @@ class Tap:
         self._cors = (EXPOSED,) if settings.rest_api_enable_cors_support else ()
         self._service = service
         self._outcomes = Outcomes()
+        self.shares = Shares()
         url = settings.prediction_log_sink or sink_variables.get("K_SINK", "")
         if settings.prediction_log_share and not url:
             raise UsageError("--prediction_log_share without --prediction_log_sink (or K_SINK): say where to")
@@ -107,17 +113,17 @@ class Tap:
             if self._ids is not None:
                 answer = Answer(access.request_id, servable.id.name, servable.id.version, int(time.time()))
                 access.answer_headers = ((FEEDBACK_ID, self._ids.make(answer).encode("ascii")), *self._cors)
-            recorder, logger = self._recorder, self._logger
-            recorded = recorder is not None and recorder.wants(servable.id.name)
-            logged = logger is not None and logger.wants()
-            if not (recorded or logged):
-                return
-            from functions.tap.sample import take  # noqa: PLC0415  numpy: not while the server starts
-
-            if recorder is not None and recorded:
-                recorder.offer(take(access, servable, feeds, result, MAX_RECORD_BYTES))
-            if logger is not None and logged:
-                logger.offer(take(access, servable, feeds, result, logger.rules.max_value_bytes))
+            recorder, logger, name = self._recorder, self._logger, servable.id.name
+            if recorder is not None:
+                share = self.shares.of(name, recorder.rules.share)
+                if recorder.wants(name, share):
+                    recorder.offer(
+                        _take(access, servable, feeds, result, max_value_bytes=MAX_RECORD_BYTES, share=share)
+                    )
+            if logger is not None:
+                share, most = self.shares.of(name, logger.rules.share), logger.rules.max_value_bytes
+                if logger.wants(share):
+                    logger.offer(_take(access, servable, feeds, result, max_value_bytes=most, share=share))
         except Exception:  # noqa: BLE001  the answer is there: nothing of this may fail it
             _log.exception("a prediction could not be sampled")
             self._counts.drop("tap", counts.UNREADABLE)
@@ -145,6 +151,12 @@ class Tap:
             self._recorder.close(timeout)
         if self._sink is not None:
             self._sink.close(max(0.0, deadline - time.monotonic()))
+
+
+def _take(*given: Any, **limits: Any) -> "Sample":
+    from functions.tap.sample import take  # noqa: PLC0415  numpy: not while the server starts
+
+    return take(*given, **limits)
 
 
 def open_tap(settings: Settings) -> Tap:

@@ -38,7 +38,19 @@ from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog  # noqa: E4
 def sample(number: float, model: str = "m", size: int = 1) -> Sample:
     values = {"x": np.full(size, number, np.float32)}
     return Sample(
-        PREDICT, model, 1, "id", REST, "predict", "", 0, 0.1, values, (Answered(PREDICT, "s", values),), 100 + 8 * size
+        PREDICT,
+        model,
+        1,
+        "id",
+        REST,
+        "predict",
+        "",
+        0,
+        0.1,
+        values,
+        (Answered(PREDICT, "s", values),),
+        100 + 8 * size,
+        0.5,
     )
 
 
@@ -80,7 +92,7 @@ def test_a_process_records_its_limit_of_each_model_and_draws_no_more(tmp_path: P
     tap.close(30)
     assert len(kept(tmp_path / "m")) == 2
     assert len(kept(tmp_path / "other")) == 1
-    assert (tap.wants("m"), tap.wants("other")) == (False, True)
+    assert (tap.wants("m", 1.0), tap.wants("other", 1.0)) == (False, True)
     assert dropped(counts) == {"limit": 3}
 
 
@@ -182,7 +194,7 @@ def example(**features: float) -> bytes:
 def taken(model: Any, call: Any, limit: int = 1 << 20) -> Sample:
     result = call.finish(model.session.run(call.feeds, call.fetches))
     access = new_access(REST, "POST", "/", {})
-    return take(access, Servable(ServableId("m", 1), model, None), call.feeds, result, limit)  # type: ignore[arg-type]
+    return take(access, Servable(ServableId("m", 1), model, None), call.feeds, result, max_value_bytes=limit, share=0.5)  # type: ignore[arg-type]
 
 
 def test_a_multi_inference_is_a_log_of_its_own_and_warms_up(examples: Any, tmp_path: Path) -> None:
@@ -190,7 +202,7 @@ def test_a_multi_inference_is_a_log_of_its_own_and_warms_up(examples: Any, tmp_p
     tasks = [("classify", "tensorflow/serving/classify"), ("serving_default", "tensorflow/serving/regress")]
     found = taken(examples, multi_inference_call(examples, tasks, rows))
     assert found.kind == MULTI
-    log = prediction_log(found, 0.5)
+    log = prediction_log(found)
     first, second = log.multi_inference_log.response.results
     assert first.classification_result.classifications[0].classes[0].label == "a"
     assert second.regression_result.regressions[0].value == 3.0
@@ -213,7 +225,7 @@ def test_redaction_leaves_names_types_and_shapes(examples: Any) -> None:
     assert b"2.0" not in sample_json(found)
     tasks = [("classify", "tensorflow/serving/classify")]
     found = redacted(taken(examples, multi_inference_call(examples, tasks, rows)), frozenset({"age", "scores"}))
-    content = prediction_log(found, 1.0).SerializeToString()
+    content = prediction_log(found).SerializeToString()
     assert b"age" not in content
     assert omitted(found) == ["scores"]
 
@@ -234,9 +246,9 @@ def test_a_digest_tells_requests_apart_and_not_versions(one: list[float], other:
     def digest(values: list[float], version: int) -> bytes:
         inputs = {"x": np.array(values, np.float32), "k": np.array([b"t"], object)}
         made = Sample(
-            PREDICT, "m", version, "id", REST, "predict", "", 0, 0.1, inputs, (Answered(PREDICT, "s", {}),), 1
+            PREDICT, "m", version, "id", REST, "predict", "", 0, 0.1, inputs, (Answered(PREDICT, "s", {}),), 1, 0.5
         )
-        return request_digest(prediction_log(made, 0.1))
+        return request_digest(prediction_log(made))
 
     same = np.array(one, np.float32).tobytes() == np.array(other, np.float32).tobytes()
     assert (digest(one, 1) == digest(other, 2)) == same

@@ -18,7 +18,7 @@ from functions.proto import open_inference_pb2_grpc as oip_grpc
 from loader.tensor_proto import to_array, write
 from loader.tfrecord import records
 from tests.functions.exported import scrape, value
-from tests.functions.served import running_server
+from tests.functions.served import GOLDEN_MODELS, running_server
 from tests.servers.s3 import BUCKET, s3_server
 from tests.servers.sink import Received, SinkServer, sink_server
 
@@ -301,6 +301,22 @@ def test_records_go_to_s3_while_the_process_lives(tmp_path: Path, monkeypatch: p
             assert all(one["Key"].startswith("kept/half_plus_two/1/") for one in objects)
             found = scrape(address)
             assert value(found, "zeroserve_tap_passed_total", exit="record") == 2
+
+
+def test_a_models_own_sampling_rate_counts_and_its_collector_is_said_to_be_none(tmp_path: Path) -> None:
+    models = " ".join(
+        f'config {{ name: "{name}" base_path: "{GOLDEN_MODELS / "half_plus_two"}" model_platform: "tensorflow" '
+        f"logging_config {{ sampling_config {{ sampling_rate: {rate} }} {more} }} }}"
+        for name, rate, more in (("all", 1, 'log_collector_config { type: "x" }'), ("none", 0, ""))
+    )
+    flags = (f"--record_to={tmp_path / 'kept'}", "--record_share=0.5")
+    with running_server(tmp_path, *flags, models=f"model_config_list {{ {models} }}") as address:
+        for number in range(30):
+            for name in ("all", "none"):
+                post(address, f"/v1/models/{name}:predict", {"instances": [number]})
+    assert len(logs(tmp_path / "kept" / "all")) == 30
+    assert not (tmp_path / "kept" / "none").exists()
+    assert "model all: log_collector_config is not used" in (tmp_path / "server.log").read_text()
 
 
 def test_a_store_that_is_away_fails_no_prediction_and_its_records_are_counted(tmp_path: Path) -> None:
