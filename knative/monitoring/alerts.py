@@ -81,7 +81,7 @@ def recordings() -> list[tuple[str, str]]:
 
 def alerts(wanted: Objectives) -> Sequence[Alert]:
     """All of them."""
-    return (*_requests(wanted), *_versions(wanted), *_entry())
+    return (*_requests(wanted), *_versions(wanted), *_records(), *_entry())
 
 
 def _requests(wanted: Objectives) -> list[Alert]:
@@ -190,6 +190,32 @@ def _versions(wanted: Objectives) -> list[Alert]:
             "0m",
             TICKET,
             "{{ $labels.pod }} cannot read its routes: users may be on the wrong arm.",
+        ),
+    ]
+
+
+def _records() -> list[Alert]:
+    return [
+        Alert(
+            "ZeroserveEventsDropped",
+            grown('zeroserve_tap_dropped_total{reason!~"duplicate|limit"}', "15m"),
+            "0m",
+            TICKET,
+            "{{ $labels.pod }} drops what was to be logged ({{ $labels.exit }}: {{ $labels.reason }}); answers go on.",
+        ),
+        Alert(
+            "ZeroserveSpansLost",
+            grown('zeroserve_trace_spans_total{result!="exported"}', "15m"),
+            "0m",
+            TICKET,
+            "Spans of {{ $labels.pod }} do not reach the collector ({{ $labels.result }}); answers go on.",
+        ),
+        Alert(
+            "ZeroserveLinesLost",
+            grown('zeroserve_request_log_lines_total{result!="written"}', "15m"),
+            "0m",
+            TICKET,
+            "{{ $labels.pod }} writes more lines than its log takes; answers go on.",
         ),
     ]
 

@@ -14,12 +14,13 @@ from knative.monitoring.alerts import Objectives, rule_groups
 from knative.monitoring.batching import BATCHING
 from knative.monitoring.entry import GATEWAY
 from knative.monitoring.panel import grafana
+from knative.monitoring.records import RECORDS
 from knative.monitoring.rollouts import ROLLOUTS
 from knative.monitoring.scrape import pod_monitors, scrape_configs
 from knative.monitoring.serving import SERVING
 from knative.monitoring.starts import STARTS
 
-DASHBOARDS = (SERVING, BATCHING, STARTS, ROLLOUTS, GATEWAY)
+DASHBOARDS = (SERVING, BATCHING, STARTS, ROLLOUTS, RECORDS, GATEWAY)
 SIDECAR = {"grafana_dashboard": "1"}
 RULES = "zeroserve"
 

@@ -25,6 +25,7 @@ from tests.functions.limit_service import limit_service
 from tests.functions.revisions import Revisions, running_revisions
 from tests.functions.served import GOLDEN_MODELS
 from tests.functions.test_mixing import DIGITS, images, remote, write
+from tests.servers.sink import sink_server
 from tests.servers.web import web_server
 
 assert _protos
@@ -129,13 +130,17 @@ def _server(folder: Path) -> Iterator[Command]:
     shutil.copytree(HALF, folder / "web" / "half" / "1")
     models = {"half_plus_two": str(half), "digits": str(DIGITS)}
     models["mix"] = str(write(folder / "mix", remote("http://127.0.0.1:1")))
-    with web_server(folder / "web") as url, _serving(home, models | {"web": f"{url}/half"}) as command:
+    with (
+        web_server(folder / "web") as url,
+        sink_server((400, {})) as sink,
+        _serving(home, models | {"web": f"{url}/half"}, sink.url) as command,
+    ):
         command.until(lambda: command.versions("half_plus_two").get(2, ("", ""))[0] == "END")
         yield command
 
 
 @contextlib.contextmanager
-def _serving(home: Path, models: Mapping[str, str]) -> Iterator[Command]:
+def _serving(home: Path, models: Mapping[str, str], sink: str) -> Iterator[Command]:
     labels = {"digits": 'version_labels { key: "stable" value: 1 }'}
     listed = (
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {ALL} {labels.get(name, "")} }}'
@@ -153,8 +158,18 @@ def _serving(home: Path, models: Mapping[str, str]) -> Iterator[Command]:
         "--allowed_batch_sizes=64",
         "--workers=2",
         f"--cache_directory={home / 'cache'}",
+        "--request_log=all",
+        "--traces",
+        "--feedback",
+        f"--prediction_log_sink={sink}",
+        "--prediction_log_share=1",
+        f"--record_to={home / 'records'}",
+        "--record_share=1",
+        "--record_limit=1",
+        "--record_seconds=0.2",
     )
-    with Command(home, *flags) as command:
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with Command(home, *flags, environ=collector) as command:
         command.until_ready()
         yield command
 
@@ -166,6 +181,9 @@ def _predictions(server: Command) -> None:
         for _ in range(8):
             answer = requests.post(url, '{"instances": [1.0, 2.0, 3.0]}', headers=headers, timeout=SECONDS)
             assert answer.status_code in status, answer.text
+            if answer.ok:
+                told = {"request_id": answer.headers["x-feedback-id"], "outcome": 0.5}
+                assert requests.post(server.url("/v1/feedback"), json=told, timeout=SECONDS).status_code == 202
     assert requests.post(url, "{", timeout=SECONDS).status_code == 400
     tensor = {"name": "x", "shape": [1], "datatype": "FP32", "data": [2.0]}
     infer = server.url("/v2/models/half_plus_two/versions/1/infer")

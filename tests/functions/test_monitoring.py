@@ -349,6 +349,36 @@ CASES: dict[str, tuple[str, Series, int, bool]] = {
         30,
         True,
     ),
+    "events that are dropped": (
+        "ZeroserveEventsDropped",
+        {'zeroserve_tap_dropped_total{exit="prediction_log", reason="queue_full"}': "_x5 1x20"},
+        8,
+        True,
+    ),
+    "records that are enough": (
+        "ZeroserveEventsDropped",
+        {'zeroserve_tap_dropped_total{exit="record", reason="limit"}': "_x5 1x20"},
+        8,
+        False,
+    ),
+    "spans that do not arrive": (
+        "ZeroserveSpansLost",
+        {'zeroserve_trace_spans_total{result="failed"}': "0x9 7x9"},
+        12,
+        True,
+    ),
+    "spans that arrive": (
+        "ZeroserveSpansLost",
+        {'zeroserve_trace_spans_total{result="exported"}': "0+5x20"},
+        12,
+        False,
+    ),
+    "lines that nobody reads": (
+        "ZeroserveLinesLost",
+        {'zeroserve_request_log_lines_total{result="dropped"}': "0x9 7x9"},
+        12,
+        True,
+    ),
     "models that answer 503": (
         "ZeroserveGatewayErrors",
         {
