@@ -21,6 +21,7 @@ from events.sender import Senders, parse_secrets
 from events.stores import Stores
 from functions.config import cluster_environment, sink_environment
 from functions.deployer_settings import DeployerSettings, words
+from functions.event_sink import sink_extensions
 from functions.gated_rollout import gated_rollout
 from functions.landing_metrics import LandingMetrics
 from knative import kubeconfig
@@ -65,7 +66,7 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
 
     Raises:
         DeployError: there is no cluster.
-        ValueError, OSError: the secrets cannot be read, or the sink of rollout events is no URL.
+        ValueError, OSError: the secrets cannot be read, or what is said of the sink of rollout events makes no sense.
     """
     environment = cluster_environment()
 
@@ -75,8 +76,9 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
     namespace = settings.namespace or access().namespace
     clients = Clients(lambda: Client(access()))
     bench = Bench()
-    sink = settings.rollout_sink or sink_environment().get("K_SINK", "")
-    tell = RolloutEvents(sink, namespace) if sink else None
+    variables = sink_environment()
+    sink = settings.rollout_sink or variables.get("K_SINK", "")
+    tell = RolloutEvents(sink, namespace, sink_extensions(variables)) if sink else None
     rollout = gated_rollout(settings, clients, bench)
     counts = LandingMetrics()
     emit = counts.telling(tell or _nobody)

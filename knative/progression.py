@@ -174,7 +174,8 @@ def in_words(progress: Progress, now: float) -> str:
         case Phase.PROMOTED:
             return f"{progress.revision} has all traffic"
         case Phase.ROLLED_BACK:
-            return f"{progress.revision} was taken back at {progress.percent}%: {progress.why}"
+            how = f"was taken back at {progress.percent}%" if progress.percent else "was refused"
+            return f"{progress.revision} {how}: {progress.why}"
         case Phase.STOPPED:
             return f"the rollout of {progress.revision} stopped at {progress.percent}%: {progress.why}"
 

@@ -11,7 +11,7 @@ from tests.servers.sink import sink_server
 
 def test_an_event_is_a_cloud_event_that_our_own_door_reads():
     with sink_server() as sink:
-        tell = RolloutEvents(sink.url, "models", {"team": "a"})
+        tell = RolloutEvents(sink.url, "models", {"team": "ä\r\nce-type: lie", "type": "lie"})
         tell("promoted", "resnet", {"revision": "resnet-v7-0a1b2c3d", "version": 7, "percent": 100})
         received = sink.next()
         tell.close()
@@ -19,7 +19,7 @@ def test_an_event_is_a_cloud_event_that_our_own_door_reads():
     assert event.type == "com.zeroserve.rollout.promoted.v1"
     assert event.source == "/apis/serving.knative.dev/v1/namespaces/models/services/resnet"
     assert event.subject == "resnet"
-    assert event.attributes["team"] == "a"
+    assert event.attributes["team"] == "ä\r\nce-type: lie"
     assert event.data == {
         "service": "resnet",
         "namespace": "models",

@@ -1,6 +1,7 @@
 """A rollout in steps advances on good health only, ends once, and two who drive it take a step once."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -110,3 +111,9 @@ def test_a_state_that_was_noted_is_read_as_it_was(phase, why, since, step):
 def test_a_note_that_somebody_else_wrote_is_no_rollout(text):
     assert noted({"metadata": {"annotations": {keys.ROLLOUT: text}}}) is None
     assert noted(None) is None
+
+
+def test_a_version_that_never_had_traffic_was_refused_and_not_taken_back():
+    refused = Progress(NEW, {OLD: WHOLE}, (0, 10, WHOLE), 60, 0, 0.0, Phase.ROLLED_BACK, "gate signatures: x")
+    assert in_words(refused, 0.0) == f"{NEW} was refused: gate signatures: x"
+    assert in_words(replace(refused, step=1), 0.0) == f"{NEW} was taken back at 10%: gate signatures: x"
