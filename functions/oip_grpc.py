@@ -15,7 +15,7 @@ import grpc
 
 from functions.metrics import OIP_GRPC, Metrics
 from functions.oip_contents import from_contents, has_contents, to_contents
-from functions.oip_models import EXTENSIONS, PLATFORM, SERVER_NAME, Inference, OipModels
+from functions.oip_models import EXTENSIONS, SERVER_NAME, Inference, OipModels
 from functions.oip_tensors import from_raw, to_raw, wire_datatype
 from functions.proto import open_inference_pb2 as pb
 from functions.proto import open_inference_pb2_grpc as pb_grpc
@@ -69,7 +69,7 @@ class OipServicer(pb_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  
         return pb.ModelMetadataResponse(
             name=found.name,
             versions=found.versions,
-            platform=PLATFORM,
+            platform=found.platform,
             inputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in found.inputs],
             outputs=[tensor(name=one.name, datatype=one.datatype, shape=one.shape) for one in found.outputs],
             properties={"signature_name": found.signature_name, "signatures": ",".join(found.signatures)},

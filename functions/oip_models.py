@@ -31,7 +31,6 @@ SERVER_NAME = "zeroserve"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 """The extensions that clients look for; the names are Triton's."""
 
-PLATFORM = "tensorflow_savedmodel"
 MAX_VERSION = 2**63 - 1
 DEFAULT_WAIT = 30.0
 """Seconds that a request without a deadline waits for the first load."""
@@ -67,10 +66,12 @@ class ModelMetadata:
         versions: those that answer, in ascending order, as texts.
         signature_name: the signature that `inputs` and `outputs` are of.
         signatures: all names that the parameter `signature_name` may have.
+        platform: `<project>_<format>`.
     """
 
     name: str
     versions: tuple[str, ...]
+    platform: str
     signature_name: str
     signatures: tuple[str, ...]
     inputs: tuple[TensorMetadata, ...]
@@ -176,6 +177,7 @@ class OipModels:
             return ModelMetadata(
                 name,
                 tuple(str(each) for each in sorted(available)),
+                model.platform,
                 signature.name,
                 tuple(runnable(model.signatures)),
                 tuple(_tensor(spec) for _, spec in sorted(signature.inputs.items())),

@@ -17,7 +17,7 @@ from functions.access import note_failed
 from functions.http import JSON_HEADERS, Request, Response, error_response, json_error
 from functions.metrics import OIP_REST, Metrics
 from functions.oip_json import decode_infer, encode_infer
-from functions.oip_models import EXTENSIONS, PLATFORM, SERVER_NAME, OipModels
+from functions.oip_models import EXTENSIONS, SERVER_NAME, OipModels
 from loader.status import Code, ServingError
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -141,7 +141,7 @@ class OipRest:
             {
                 "name": found.name,
                 "versions": found.versions,
-                "platform": PLATFORM,
+                "platform": found.platform,
                 "inputs": [asdict(each) for each in found.inputs],
                 "outputs": [asdict(each) for each in found.outputs],
                 "properties": {"signature_name": found.signature_name, "signatures": ",".join(found.signatures)},

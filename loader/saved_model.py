@@ -54,11 +54,13 @@ class SavedModel:
         signatures: by key ("serving_default").
         session: runs any of them.
         path: the directory that it came from.
+        platform: what the Open Inference Protocol calls it: `<project>_<format>`.
     """
 
     signatures: Mapping[str, Signature]
     session: Session
     path: Path
+    platform: str = "tensorflow_savedmodel"
 
 
 def load(path: Path, options: SessionOptions) -> SavedModel:

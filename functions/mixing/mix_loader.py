@@ -67,7 +67,7 @@ class MixLoader:
         }
         mixer = Mixer(mix, targets, MixObserver(self._metrics, servable), self._around)
         signature = mix_signature(mix)
-        model = SavedModel(MappingProxyType({signature.name: signature}), _MixSession(), path)
+        model = SavedModel(MappingProxyType({signature.name: signature}), _MixSession(), path, "zeroserve_mix")
         _log.info("loaded the mix %s from %s, steps %s", servable, path, list(mix.steps))
         return Servable(servable, model, MixScheduler(mixer, remote), partial(self._release, path))
 

@@ -86,6 +86,8 @@ def test_metadata_say_what_the_model_takes(address: str) -> None:
     assert (status, signature["inputs"]["x"]["dtype"]) == (200, "DT_FLOAT")
     status, found = ask(address, "GET", "/v2/models/tflite")
     assert (status, [one["name"] for one in found["inputs"]]) == (200, ["x"])
+    platforms = [ask(address, "GET", f"/v2/models/{model}")[1]["platform"] for model in ("onnx", "tflite", "npz")]
+    assert platforms == ["onnxruntime_onnx", "tensorflow_tflite", "zeroserve_npz"]
 
 
 def test_the_open_inference_protocol_answers_from_every_format(address: str) -> None:
