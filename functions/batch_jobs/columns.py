@@ -136,7 +136,7 @@ class Feeding:
                 raise _invalid("")
             groups = [Group(np.arange(count), inputs)]
             return Fed(rows.count, rows.numbers, rows.lines, kept, groups, rows.faults)
-        except ServingError:
+        except (ServingError, UnicodeEncodeError):
             return self._feed_each(rows, columns)
 
     def _feed_each(self, rows: Rows, columns: Mapping[str, Column]) -> Fed:
@@ -153,6 +153,8 @@ class Feeding:
                 good.append(place)
             except ServingError as error:
                 faults.append(Fault(number, line, one_line(error.message)))
+            except UnicodeEncodeError:
+                faults.append(Fault(number, line, "half of a surrogate pair, which no text has"))
         by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for place, inputs in enumerate(fed):
             by_shape.setdefault(tuple(array.shape for array in inputs.values()), []).append(place)
@@ -229,7 +231,7 @@ def _parsed(spec: TensorSpec, cells: list[Any], name: str) -> Any:
     try:
         if dtype is dtypes.BOOL:
             return [_TRUTHS[cell.strip().lower()] for cell in cells]
-        if any("_" in cell for cell in cells):  # Python reads 1_000, nobody else does
+        if "_" in "".join(cells):  # Python reads 1_000, nobody else does
             raise ValueError
         if dtype.numpy.kind in "iu":
             return [int(cell) for cell in cells]

@@ -97,6 +97,7 @@ class CsvReader:
         lines = _Lines(LineStream(self._file, start, limit), limit)
         places = [(name, self.columns.index(name)) for name in wanted if name in self.columns]
         parser, row, batch = self._parser(lines), start.row, Gathering(wanted)
+        table: list[list[str]] = []
         while True:
             lines.begin()
             first = lines.stream.line + 1
@@ -111,15 +112,18 @@ class CsvReader:
                 if not cells:
                     continue  # an empty line
                 if len(cells) == len(self.columns):
-                    batch.add(row, first, {name: cells[place] for name, place in places})
+                    batch.add(row, first)
+                    table.append(cells)
                 else:
                     batch.refuse(row, first, f"{len(cells)} cells, wanted {len(self.columns)}")
             row += 1
             if batch.count == count:
                 self._share = lines.stream.share
+                batch.columns = {name: [cells[place] for cells in table] for name, place in places}
                 yield batch.done(Position(row, lines.stream.offset, lines.stream.line))
-                batch = Gathering(wanted)
+                batch, table = Gathering(wanted), []
         if batch.count:
+            batch.columns = {name: [cells[place] for cells in table] for name, place in places}
             yield batch.done(Position(row, lines.stream.offset, lines.stream.line))
 
     def _refuse(self, batch: Gathering, lines: _Lines, row: int, first: int, error: Exception) -> None:

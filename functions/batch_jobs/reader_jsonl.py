@@ -7,9 +7,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import simdjson
+
 from functions.batch_jobs.input_file import InputFile
 from functions.batch_jobs.line_stream import TOO_LONG, LineStream
 from functions.batch_jobs.rows import VALUE, Gathering, Options, Position, Rows
+
+MAX_FAST_BYTES = 16 << 20
+"""simdjson reads six times faster, and needs some times a line's length of memory."""
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -25,6 +30,7 @@ class JsonlReader:
         self._file = file
         self._options = options
         self._share = 0.0
+        self._fast = simdjson.Parser()
 
     def rows(self, start: Position, count: int, wanted: Sequence[str]) -> Iterator[Rows]:
         """See `Reader.rows`."""
@@ -47,13 +53,24 @@ class JsonlReader:
         if line is TOO_LONG:
             batch.refuse(row, number, f"the line has more than {self._options.max_row_bytes} bytes")
             return
+        if row == 0:
+            line = line.removeprefix(_BOM)
         try:
-            value = json.loads(line.removeprefix(_BOM) if row == 0 else line)
+            value = self._value(line)
         except (ValueError, RecursionError) as error:
             batch.refuse(row, number, f"not JSON: {error}"[:300])
             return
         is_object = isinstance(value, dict) and value.keys() != {"b64"}
-        batch.add(row, number, value if is_object else {VALUE: value})
+        batch.add(row, number)
+        batch.put(value if is_object else {VALUE: value})
+
+    def _value(self, line: bytes) -> Any:
+        if len(line) <= MAX_FAST_BYTES:
+            try:
+                return self._fast.parse(line, True)
+            except (ValueError, RuntimeError):
+                pass  # NaN, numbers beyond 64 bits, lines that are wrong: Python's own reader knows what it is
+        return json.loads(line)
 
     def share(self, end: Position) -> float:
         """See `Reader.share`."""

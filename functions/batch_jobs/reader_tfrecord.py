@@ -70,7 +70,8 @@ class TfrecordReader:
             except ValueError as error:
                 batch.refuse(row, row + 1, str(error))
                 return
-        batch.add(row, row + 1, values)
+        batch.add(row, row + 1)
+        batch.put(values)
 
     def share(self, end: Position) -> float:
         """See `Reader.share`."""

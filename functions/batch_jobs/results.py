@@ -59,11 +59,11 @@ def plain(value: Any) -> Any:
             return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, str):
         # A cell that is no UTF-8 was read with its bytes kept: it is bytes then.
-        return value if value.isascii() or _is_text(value) else plain(value.encode("utf-8", "surrogateescape"))
+        return value if value.isascii() or _is_text(value) else plain(text_bytes(value))
     if isinstance(value, list):
         return [plain(each) for each in value]
     if isinstance(value, dict):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {text_bytes(str(name)).decode(errors="replace"): plain(each) for name, each in value.items()}
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, np.ndarray | np.generic):
@@ -98,6 +98,14 @@ def _plain_array(array: Array) -> Any:
 
 def _word(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def text_bytes(value: str) -> bytes:
+    """The bytes of a text as it was read."""
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")  # half a pair, as JSON can spell it
 
 
 def _is_text(value: str) -> bool:

@@ -156,11 +156,14 @@ class Gathering:
     def __post_init__(self) -> None:
         self.columns = {name: [] for name in self.wanted}
 
-    def add(self, row: int, line: int, values: Mapping[str, Any]) -> None:
-        """A good row; a column that it lacks is MISSING."""
+    def add(self, row: int, line: int) -> None:
+        """A good row, whose values follow."""
         self.count += 1
         self.numbers.append(row)
         self.lines.append(line)
+
+    def put(self, values: Mapping[str, Any]) -> None:
+        """The values of the row that was added; a column that it lacks is MISSING."""
         for name, column in self.columns.items():
             column.append(values.get(name, MISSING))
 

@@ -7,6 +7,8 @@ from typing import BinaryIO
 from functions.batch_jobs.results import Schema, plain_column
 from functions.batch_jobs.rows import Column
 
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class JsonlWriter:
     """One part; see `Writer`."""
@@ -19,11 +21,8 @@ class JsonlWriter:
         """See `Writer.write`."""
         del count
         listed = [plain_column(columns[name]) for name in self._names]
-        lines = (
-            json.dumps(dict(zip(self._names, row, strict=True)), ensure_ascii=False, separators=(",", ":"))
-            for row in zip(*listed, strict=True)
-        )
-        self._file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape"))
+        lines = [_ENCODE(dict(zip(self._names, row, strict=True))) for row in zip(*listed, strict=True)]
+        self._file.write("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
 
     def close(self) -> None:
         """Nothing is left to write."""

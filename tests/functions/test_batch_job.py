@@ -309,6 +309,27 @@ def test_texts_keep_their_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert results(tmp_path / "out") == [{"id": {"b64": "/w=="}, "len": 2}, {"id": "grüße", "len": 3}]
 
 
+@pytest.mark.parametrize("written", ["csv", "jsonl", "tfrecord", "parquet"])
+def test_whatever_json_holds_can_be_kept(written: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "x.jsonl"
+    odd = [None, {"a": [1, {"b": None}]}, [[1], [2, 3]], [1, "a"], 2**70, 1.5, True, 'ü\n"', [], ""]
+    file.write_text("".join(json.dumps({"x": 1, "k": value}) + "\n" for value in odd))
+    done(tmp_path / "out", capsys, file, "--model", HALF, "--keep", "k", "--output-format", written)
+    if written == "jsonl":
+        assert [row["k"] for row in results(tmp_path / "out")] == odd
+
+
+def test_half_of_a_surrogate_pair_is_kept_as_bytes_and_feeds_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.jsonl"
+    file.write_text('{"image_bytes": "a", "id": "\\ud800"}\n{"image_bytes": "\\udfff", "id": 1}\n')
+    words = ["--signature", "bytes_in", "--model", GOLDEN, "--keep", "id", "--max-errors", 1]
+    found = done(tmp_path / "out", capsys, file, *words)
+    assert results(tmp_path / "out") == [{"id": {"b64": "7aCA"}, "len": 1}]
+    assert "surrogate" in found["faults"][0]["reason"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
