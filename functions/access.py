@@ -31,6 +31,9 @@ REQUEST_ID = b"x-request-id"
 MAX_REQUEST_ID = 128
 """Characters of an id that is taken from a caller; instead of a longer or a stranger one there is a new one."""
 
+MAX_RUNS = 256
+"""Runs of one request that are remembered: a stream may go on for days."""
+
 REST, GRPC = "REST", "GRPC"
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._~:/+=@-]{0,%d}" % (MAX_REQUEST_ID - 1))
@@ -70,7 +73,8 @@ class Access:
         parent: the caller's span, where it says one.
         tracestate: what the caller's tracing systems want passed on; empty for nothing.
         span_id: 16 hexadecimal digits: this request's own span; empty without traces.
-        trace: where spans are kept; None where this request is not sampled.
+        sampled: whether its spans are kept.
+        trace: where they are kept, until they are passed on; else None.
         tap: who takes what was asked and answered; None where nobody wants it of this request.
         answer_headers: more headers of its answer.
         api: `predict`, `classify`, `infer`, `status`...; for gRPC the method's name; empty for what is no door.
@@ -85,7 +89,7 @@ class Access:
         error: the text of what went wrong, as the caller got it; it may hold whatever callers send.
         cold: whether it came before the server was ready.
         peer: the tag of the revision that it was forwarded to; empty for none.
-        runs: session runs and batches that it took part in.
+        runs: session runs and batches that it took part in, the first `MAX_RUNS`; empty again once it is over and told.
     """
 
     request_id: str
@@ -100,6 +104,7 @@ class Access:
     parent: TraceParent | None = None
     tracestate: str = ""
     span_id: str = ""
+    sampled: bool = False
     trace: Trace | None = None
     tap: Tap | None = None
     answer_headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -121,7 +126,8 @@ class Access:
 
     def ran(self, run: Ran) -> None:
         """See `loader.run_log.RunObserver`. Safe from any thread."""
-        self.runs.append(run)
+        if len(self.runs) < MAX_RUNS:
+            self.runs.append(run)
         if self.trace is not None:
             self.trace.ran(run)
 

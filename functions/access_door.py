@@ -83,6 +83,8 @@ class AccessDoor:
                 sink.ended(access)
             except Exception:  # noqa: BLE001  the answer is given: what is told of it cannot fail it any more
                 _log.exception("what wants to know of requests has failed")
+        if access.trace is None:
+            access.runs = []  # its batches know their requests: no circle is left to the collector
 
 
 class _Counted:

@@ -52,7 +52,7 @@ class SpanExporter:
         self._counted = counted
         self._cold_start = cold_start
         self._lock = threading.Lock()
-        self._queue: deque[RequestTrace | Span] = deque()
+        self._queue: deque[tuple[RequestTrace | Span, int]] = deque()  # with the size that it was taken for
         self._size = 0
         self._wake = threading.Event()
         self._closed = False
@@ -70,10 +70,12 @@ class SpanExporter:
         with self._lock:
             room = not self._closed and self._size + size <= self._settings.queue_spans
             if room:
-                self._queue.append(item)
+                self._queue.append((item, size))
                 self._size += size
         if not room:
             self._counted(DROPPED, size)
+            if isinstance(item, RequestTrace):
+                item.release()
         elif self._size >= self._settings.batch_spans and not self._wake.is_set():
             self._wake.set()
 
@@ -127,14 +129,14 @@ class SpanExporter:
             with self._lock:
                 if not self._queue:
                     break
-                item = self._queue.popleft()
-                if isinstance(item, Span):
-                    self._size -= 1
-                    spans.append(item)
-                    continue
-                self._size -= item.size()
+                item, size = self._queue.popleft()
+                self._size -= size
+            if isinstance(item, Span):
+                spans.append(item)
+                continue
             spans.append(request_span(item.access, self._cold_start))
             spans += item.below()
+            item.release()
         return spans
 
     def _drop(self) -> None:

@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.access import Access, Trace
+from functions.access import MAX_RUNS, Access, Trace
 from functions.trace_context import new_span_id
 from loader.run_log import Batch, Ran, RunObserver
 
@@ -97,11 +97,18 @@ class RequestTrace:
 
     def ran(self, run: Ran, parent_id: str = "") -> None:
         """A run is over, below the span `parent_id`; without one below the request's. Safe from any thread."""
-        self._runs.append((run, parent_id))
+        if len(self._runs) < MAX_RUNS:
+            self._runs.append((run, parent_id))
 
     def size(self) -> int:
         """How many spans there are, the request's own among them."""
         return 1 + len(self._spans) + sum(_size(run) for run, _ in self._runs)
+
+    def release(self) -> None:
+        """Nothing is asked of it any more: what it knows, and what knows it, goes."""
+        self._access.trace = None
+        self._access.runs = []
+        self._runs, self._spans = [], []
 
     def below(self) -> list[Span]:
         """All but the request's own. To be called once, from one thread for all requests of a process."""
@@ -155,7 +162,8 @@ class StepObserver:
 
     def ran(self, run: Ran) -> None:
         """A run is over."""
-        self._access.runs.append(run)
+        if len(self._access.runs) < MAX_RUNS:
+            self._access.runs.append(run)
         self._trace.ran(run, self._span.span_id)
 
 
@@ -172,6 +180,6 @@ def _sampled(batch: Batch) -> list[Link]:
 def _link(observer: RunObserver) -> Link | None:
     if isinstance(observer, StepObserver):
         return observer.link
-    if isinstance(observer, Access) and observer.trace is not None:
+    if isinstance(observer, Access) and observer.sampled:
         return observer.trace_id, observer.span_id
     return None

@@ -72,7 +72,9 @@ def trace_settings(environment: Mapping[str, str]) -> TraceSettings | None:
             f"OTEL_EXPORTER_OTLP_PROTOCOL={protocol}: wanted {PROTOCOL}, which collectors take at port 4318"
         )
     if not installed():
-        raise UsageError("--traces needs OpenTelemetry, which is not installed: install zeroserve with it: zeroserve[otel]")
+        raise UsageError(
+            "--traces needs OpenTelemetry, which is not installed: install zeroserve with it: zeroserve[otel]"
+        )
     queue = _number(asked, "OTEL_BSP_MAX_QUEUE_SIZE", 2048)
     return TraceSettings(
         _sampler(asked),

@@ -39,7 +39,7 @@ class Traces:
             access.trace_id = new_trace_id()
         access.span_id = new_span_id()
         if self._sampler.samples(access.parent, access.trace_id):
-            access.trace = RequestTrace(access)
+            access.sampled, access.trace = True, RequestTrace(access)
 
     def ended(self, access: Access) -> None:
         """Passes its spans on."""

@@ -300,6 +300,46 @@ def test_a_mix_is_one_trace_over_all_its_steps(tmp_path: Path) -> None:
         assert "run" not in steps
 
 
+def test_a_mix_that_asks_another_service_is_one_trace_over_both(tmp_path: Path) -> None:
+    from tests.functions.test_mixing import DIGITS, images, remote, start, write  # noqa: PLC0415
+
+    with collector() as target, contextlib.ExitStack() as stack:
+        variables = environ(target, SERVING_TRACES="true")
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            every = "model_version_policy { all {} }"
+            far = stack.enter_context(start(tmp_path / "far", {"digits": (DIGITS, every)}))
+            far.until_ready()
+            models = {
+                "digits": (DIGITS, every + ' version_labels { key: "stable" value: 1 }'),
+                "rest": (write(tmp_path / "rest", remote(f"http://127.0.0.1:{far.port}", version=2)), ""),
+                "call": (
+                    write(tmp_path / "call", remote(f"http://127.0.0.1:{far.port}", version=2, protocol="grpc")),
+                    "",
+                ),
+            }
+            near = stack.enter_context(start(tmp_path / "near", models))
+            near.until_ready()
+        for model, protocol in (("rest", "POST"), ("call", "tensorflow")):
+            body = {"inputs": {"image": images(200).tolist()}}
+            answer = requests.post(near.url(f"/v1/models/{model}:predict"), json=body, timeout=SECONDS)
+            assert answer.status_code == 200, answer.text
+            request_id = answer.headers["x-request-id"]
+            both = target.until(
+                lambda spans, wanted=request_id: (
+                    len(found := [one for one in spans if one.attributes.get("zeroserve.request_id") == wanted]) > 1
+                    and found
+                )
+            )
+            first, second = sorted(both, key=lambda one: one.start)
+            step = below(target, first)["step large"]
+            call = below(target, step)["predict digits"]
+            assert (call.kind, second.parent, second.trace) == (3, call.id, first.trace)
+            assert second.name.startswith(protocol)
+            assert "run" in below(target, second)
+
+
 @pytest.fixture(scope="module")
 def revisions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Revisions, Collector]]:
     """Versions 1 and 2, which forward to each other."""
