@@ -15,6 +15,9 @@ the server's machine: shares are lower bounds where CPUs are few. The collector 
     log, 1 %          for one of a hundred
     traces, all       each request with its spans, exported
     traces, 1 %       one of a hundred
+    record, 1 %       one of a hundred is written to files (all are alike here, so it is one record)
+    sink, all|1 %     each prediction, or one of a hundred, is an event to a sink
+    feedback          each answer has a sealed id
     gateway           Envoy before the plain one: keys, limits of clients and models, its log
     gateway, traces   Envoy and the server both trace all
 """
@@ -101,6 +104,13 @@ def ways(stack: contextlib.ExitStack, case: str) -> dict[str, Way]:
         "log, 1 %": Server("zeroserve", model, (*json_lines, "--request_log_share=0.01")),
         "traces, all": Server("zeroserve", model, ("--traces",), dict([ALL]) | traced),
         "traces, 1 %": Server("zeroserve", model, ("--traces",), FEW | traced),
+    }
+    sink, kept = f"--prediction_log_sink={collector}", stack.enter_context(tempfile.TemporaryDirectory())
+    started |= {
+        "record, 1 %": Server("zeroserve", model, (f"--record_to={kept}",)),
+        "sink, all": Server("zeroserve", model, (sink, "--prediction_log_share=1")),
+        "sink, 1 %": Server("zeroserve", model, (sink, "--prediction_log_share=0.01")),
+        "feedback": Server("zeroserve", model, ("--feedback", "--feedback_secret=of-the-benchmark")),
     }
     for server in started.values():
         stack.enter_context(server)
