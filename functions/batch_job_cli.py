@@ -96,10 +96,12 @@ def _event(asked: argparse.Namespace) -> int:
         summary = _run(asked, request, max_errors, restart=restart)
         kind, data, output = events.COMPLETED, summary.as_json(), summary.output
         print(json.dumps(data))
-    except ServingError as error:
-        print(f"zeroserve batch: {_line(error)}", file=sys.stderr)
-        status = EXIT_FAILED if error.code in _WAIT else EXIT_FINAL
-        kind, data = events.FAILED, {"code": error.code.name, "error": error.message, "final": status == EXIT_FINAL}
+    except (ServingError, OSError) as failure:
+        # What the machine lacks (room on its disk, a file that may be read) another try may find.
+        known = failure if isinstance(failure, ServingError) else ServingError(Code.UNAVAILABLE, str(failure))
+        print(f"zeroserve batch: {_line(known)}", file=sys.stderr)
+        status = EXIT_FAILED if known.code in _WAIT else EXIT_FINAL
+        kind, data = events.FAILED, {"code": known.code.name, "error": known.message, "final": status == EXIT_FINAL}
     undelivered = _tell(asked, events.told(event, kind, output or event.source, data))
     if undelivered:
         print(f"zeroserve batch: {kind} was not delivered: {undelivered}", file=sys.stderr)

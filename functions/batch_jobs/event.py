@@ -21,7 +21,7 @@ from urllib.parse import quote
 from events.envelope import STRUCTURED, Envelope, envelopes
 from events.error import MalformedError
 from events.watch_sink import Sink
-from functions.batch_jobs.inputs import checked_url
+from functions.batch_jobs.inputs import checked_url, output_beside
 from functions.batch_jobs.request import BatchRequest
 from loader.status import Code, ServingError
 
@@ -89,6 +89,10 @@ def request_of(event: Envelope, defaults: Mapping[str, Any], allowed: Sequence[s
     values["compress"] = data.get("compress", defaults.get("compress", False))
     errors = _number(data, "max_errors") if data.get("max_errors") is not None else int(defaults.get("max_errors", 0))
     rest = {name: value for name, value in defaults.items() if name != "max_errors"}
+    if "output" not in values and not defaults.get("output") and values.get("inputs"):
+        # Beside the inputs may be beside the place that is allowed.
+        values["output"] = output_beside(values["inputs"])
+        _check_allowed(values["output"], allowed)
     request = BatchRequest(**{"inputs": (), **rest, **values, "event": f"{event.source} {event.attributes['id']}"})
     return request, errors, bool(data.get("restart", False))
 
