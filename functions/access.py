@@ -225,13 +225,6 @@ def note_asked(api: str, spec: ModelSpec) -> None:
         access.asks(api, spec)
 
 
-def note_answered(version: int, signature: str, rows: int) -> None:
-    """`Access.answered_by`, where there is a record."""
-    access = current.get()
-    if access is not None:
-        access.answered_by(version, signature, rows)
-
-
 def note_failed(code: Code, text: str) -> None:
     """`Access.failed`, where there is a record."""
     access = current.get()

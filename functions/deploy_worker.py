@@ -10,8 +10,6 @@ from functions.deployer_settings import DeployerSettings, load_deployer_settings
 from functions.flags import UsageError
 from knative.error import DeployError
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-
 _settings: DeployerSettings | None = None
 _application: DeployApplication | None = None
 
@@ -34,6 +32,10 @@ def application() -> DeployApplication:
     if _application is None:
         settings = _settings
         assert settings is not None  # noqa: S101  prepare() comes first
+        if settings.log_format == "json":
+            from functions.log_format import configure  # noqa: PLC0415  else the framework's log is good enough
+
+            configure(settings.log_level.upper(), settings.log_format)
         logging.getLogger("zeroserve").setLevel(settings.log_level.upper())
         _application = DeployApplication(lambda: deploy_function(settings))
     return _application

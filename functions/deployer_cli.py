@@ -13,11 +13,11 @@ from functions.deploy_app import DeployApplication
 from functions.deploy_function import deploy_function
 from functions.deployer_settings import FLAGS, DeployerSettings, load_deployer_settings
 from functions.http_server import serve
+from functions.log_format import configure
 from functions.whole_file import write_whole
 from knative.error import DeployError
 
 EXIT_FAILED = 1
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 _log = logging.getLogger("zeroserve.deployer")
 
@@ -28,7 +28,7 @@ def main(words: Sequence[str]) -> int:
         print(_help(), end="")
         return 0
     settings = load_deployer_settings(words, deployer_environment())
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    configure(settings.log_level.upper(), settings.log_format)
     try:
         function = deploy_function(settings)
         listener = _listen(settings)

@@ -82,6 +82,9 @@ class DeployerSettings:
     log_level: str = flag(
         "info", WORK, "Least severe message that is logged.", choices=("debug", "info", "warning", "error")
     )
+    log_format: str = flag(
+        "text", WORK, "How lines are logged: see the flag of zeroserve serve.", choices=("text", "json")
+    )
 
     def __post_init__(self) -> None:
         """Refuses a door that nobody could pass, and one whose openness contradicts itself."""

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import re
 import signal
@@ -135,6 +136,18 @@ def test_settings_that_make_no_sense_end_the_command_with_one_line(tmp_path: Pat
         assert process.wait(SECONDS) != 0
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines == ["zeroserve: unknown environment variable SERVING_PROT; the nearest known one is SERVING_PORT"]
+
+
+def test_lines_are_json_and_requests_have_theirs_under_the_framework_too(tmp_path: Path) -> None:
+    settings = {"SERVING_LOG_FORMAT": "json", "SERVING_REQUEST_LOG": "all"}
+    with framework(tmp_path, **settings) as (process, url):
+        request_id = predict(url).headers["x-request-id"]
+        process.send_signal(signal.SIGTERM)
+        process.wait(SECONDS)
+    text = (tmp_path / "log").read_text()
+    found = {one["logger"]: one for line in text.splitlines() if line.startswith("{") for one in [json.loads(line)]}
+    assert found["zeroserve.request"]["request_id"] == request_id
+    assert found["zeroserve.manager"]["severity"] == "INFO"
 
 
 def test_nothing_heavy_is_imported_before_the_fork() -> None:
