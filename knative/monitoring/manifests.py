@@ -16,13 +16,15 @@ from knative.monitoring.entry import GATEWAY
 from knative.monitoring.panel import grafana
 from knative.monitoring.records import RECORDS
 from knative.monitoring.rollouts import ROLLOUTS
-from knative.monitoring.scrape import pod_monitors, scrape_configs
+from knative.monitoring.scrape import OWNER, pod_monitors, scrape_configs
 from knative.monitoring.serving import SERVING
 from knative.monitoring.starts import STARTS
 
 DASHBOARDS = (SERVING, BATCHING, STARTS, ROLLOUTS, RECORDS, GATEWAY)
 SIDECAR = {"grafana_dashboard": "1"}
 RULES = "zeroserve"
+BOARD = "dashboard-"
+"""Begins the names of dashboards' ConfigMaps: a declaration's and the gateway's own begin with `zeroserve-`."""
 
 Manifest = dict[str, Any]
 
@@ -52,7 +54,7 @@ def manifests(namespace: str, wanted: Objectives, *, everywhere: bool) -> list[M
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": _metadata(one.uid, namespace, SIDECAR),
+            "metadata": _metadata(f"{BOARD}{one.uid}", namespace, SIDECAR),
             "data": {f"{one.uid}.json": json.dumps(grafana(one))},
         }
         for one in DASHBOARDS
@@ -61,7 +63,7 @@ def manifests(namespace: str, wanted: Objectives, *, everywhere: bool) -> list[M
 
 
 def _metadata(name: str, namespace: str, labels: dict[str, str] | None = None) -> Manifest:
-    return {"name": name, "namespace": namespace, "labels": {keys.MANAGED_BY: keys.FIELD_MANAGER, **(labels or {})}}
+    return {"name": name, "namespace": namespace, "labels": {keys.MANAGED_BY: OWNER, **(labels or {})}}
 
 
 def _yaml(value: object) -> str:

@@ -21,6 +21,9 @@ INTERVAL = "15s"
 """Short: pods live for a minute or so after their last request."""
 
 USER_PORT = "user-port"
+OWNER = "zeroserve-monitoring"
+"""Value of the label `app.kubernetes.io/managed-by` on all that is made here: what carries `zeroserve` is a service, or
+its declaration."""
 
 Manifest = dict[str, Any]
 
@@ -65,7 +68,7 @@ def pod_monitors(namespace: str, *, everywhere: bool) -> list[Manifest]:
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PodMonitor",
-            "metadata": {"name": one.name, "namespace": namespace, "labels": {keys.MANAGED_BY: keys.FIELD_MANAGER}},
+            "metadata": {"name": one.name, "namespace": namespace, "labels": {keys.MANAGED_BY: OWNER}},
             "spec": {
                 "selector": _selector(one),
                 "namespaceSelector": {"any": True} if everywhere else {"matchNames": [namespace]},

@@ -143,7 +143,11 @@ def test_manifests_are_for_one_namespace_or_for_all(capsys: pytest.CaptureFixtur
         monitors = [one for one in found if one["kind"] == "PodMonitor"]
         assert len(monitors) == len(TARGETS)
         assert [one["spec"]["namespaceSelector"] for one in monitors] == [selected] * len(TARGETS)
-    assert len(json.dumps(rendered())) < 1 << 20  # of one object, Kubernetes takes a MiB
+    found = rendered()
+    assert len(json.dumps(found)) < 1 << 20  # of one object, Kubernetes takes a MiB
+    # No declaration of a service, and nothing of the gateway, has such a name or such a label.
+    assert not [one for one in found if one["kind"] == "ConfigMap" and one["metadata"]["name"].startswith("zeroserve")]
+    assert keys.FIELD_MANAGER not in {one["metadata"]["labels"][keys.MANAGED_BY] for one in found}
 
 
 @pytest.mark.parametrize(
