@@ -16,6 +16,7 @@ import urllib.request
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -90,18 +91,27 @@ class RolloutEvents:
         sink: where they go: the Broker's address.
         namespace: of the services.
         extensions: attributes that every event gets.
+        token_file: holds the bearer token that the sink wants, read anew for each try: Kubernetes renews such files.
+            None for none.
 
     Raises:
         ValueError: no such address.
     """
 
-    def __init__(self, sink: str, namespace: str, extensions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        sink: str,
+        namespace: str,
+        extensions: Mapping[str, str] | None = None,
+        token_file: Path | None = None,
+    ) -> None:
         parts = urlsplit(sink)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError(f"{sink!r} is no sink: wanted http://HOST/PATH or https://")
         self._sink = sink
         self._namespace = namespace
         self._extensions = dict(extensions or {})
+        self._token_file = token_file
         self._waiting: queue.Queue[tuple[dict[str, str], bytes] | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="zeroserve-rollout-events", daemon=True)
         self._started = False
@@ -144,8 +154,11 @@ class RolloutEvents:
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
-            request = urllib.request.Request(self._sink, body, dict(headers), method="POST")  # noqa: S310  checked above
             try:
+                shown = dict(headers)
+                if self._token_file is not None:
+                    shown["authorization"] = f"Bearer {self._token_file.read_text().strip()}"
+                request = urllib.request.Request(self._sink, body, shown, method="POST")  # noqa: S310  checked above
                 with urllib.request.urlopen(request, timeout=SEND_SECONDS):  # noqa: S310
                     return ""
             except urllib.error.HTTPError as error:

@@ -21,7 +21,7 @@ from events.sender import Senders, parse_secrets
 from events.stores import Stores
 from functions.config import cluster_environment, sink_environment
 from functions.deployer_settings import DeployerSettings, words
-from functions.event_sink import sink_extensions
+from functions.event_sink import OIDC_TOKEN, sink_extensions
 from functions.gated_rollout import gated_rollout
 from functions.landing_metrics import LandingMetrics
 from knative import kubeconfig
@@ -78,7 +78,9 @@ def deploy_function(settings: DeployerSettings) -> DeployFunction:
     bench = Bench()
     variables = sink_environment()
     sink = settings.rollout_sink or variables.get("K_SINK", "")
-    tell = RolloutEvents(sink, namespace, sink_extensions(variables)) if sink else None
+    # Knative's token is for Knative's sink.
+    token = OIDC_TOKEN if not settings.rollout_sink and OIDC_TOKEN.exists() else None
+    tell = RolloutEvents(sink, namespace, sink_extensions(variables), token) if sink else None
     rollout = gated_rollout(settings, clients, bench)
     counts = LandingMetrics()
     emit = counts.telling(tell or _nobody)

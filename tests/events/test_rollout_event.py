@@ -62,3 +62,14 @@ def test_a_function_that_ends_asks_for_a_sweep_of_a_type_that_the_trigger_lets_t
     (event,) = envelopes(received.headers, received.body)
     assert event.type in SWEEPS & set(EVENT_TYPES)
     assert event.data == {"namespace": "models", "reason": "it ends"}
+
+
+def test_a_sink_that_wants_to_know_who_sends_is_shown_the_token_as_it_is_now(tmp_path):
+    file = tmp_path / "token"
+    with sink_server() as sink:
+        tell = RolloutEvents(sink.url, "models", token_file=file)
+        for token in ("first", "renewed"):
+            file.write_text(f"{token}\n")
+            tell("step", "resnet", {})
+            assert sink.next().headers["authorization"] == f"Bearer {token}"
+        tell.close()
