@@ -71,8 +71,10 @@ class SigningKeys:
         from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
 
         blocks = [block.strip() for block in pem.split(_END) if block.strip()]
-        if not 0 < len(blocks) <= MAX_KEYS or _END not in pem:
-            raise ValueError(f"found {len(blocks)} keys, wanted 1 to {MAX_KEYS} in PEM: -----BEGIN PUBLIC KEY-----")
+        if not 0 < pem.count(_END) <= MAX_KEYS:
+            raise ValueError(
+                f"found {pem.count(_END)} public keys, wanted 1 to {MAX_KEYS} in PEM (-----BEGIN PUBLIC KEY-----)"
+            )
         keys: list[EllipticCurvePublicKey] = []
         for number, block in enumerate(blocks, 1):
             try:

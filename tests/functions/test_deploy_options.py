@@ -9,6 +9,7 @@ from knative.error import DeployError
 from knative.policy import Canary, Keep
 from knative.service import Deployment
 from loader.batching_parameters import BatchingParameters
+from tests.loader.signing import Signer
 
 IMAGE = ["--image", "i:1"]
 
@@ -77,6 +78,19 @@ def test_an_empty_value_or_none_takes_away():
         before=before,
     )
     assert found == read("m", "s3://b/m", *IMAGE)
+
+
+def test_signing_keys_are_read_from_files_added_up_and_taken_away(tmp_path):
+    one, other = Signer(tmp_path, "one"), Signer(tmp_path, "other")
+    keys = ["--signing-key", str(one.public_file), "--signing-key", str(other.public_file)]
+    before = read("m", "s3://b/m", *IMAGE, *keys)
+    assert before.deployment.signing_keys == one.public + other.public
+    assert read("m", "--cpu", "1", before=before).deployment.signing_keys == one.public + other.public
+    assert read("m", "--signing-key", "none", before=before) == read("m", "s3://b/m", *IMAGE)
+    with pytest.raises(DeployError, match="--signing-key: found 0 public keys"):
+        read("m", "s3://b/m", *IMAGE, "--signing-key", str(one.file))
+    with pytest.raises(DeployError, match="cannot be read"):
+        read("m", "s3://b/m", *IMAGE, "--signing-key", str(tmp_path / "nothing"))
 
 
 def test_fresh_forgets_what_was_declared():

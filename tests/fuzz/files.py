@@ -1,8 +1,10 @@
 """Targets: files from storage. Models, archives, records of warm-up requests, sidecars, configuration."""
 
+import base64
 import contextlib
 import functools
 import gzip
+import hashlib
 import io
 import json
 import tarfile
@@ -19,7 +21,7 @@ assert _protos
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog  # noqa: E402
 
 from functions import sidecar  # noqa: E402
-from loader import manifest, meta_graph, tfrecord, warmup  # noqa: E402
+from loader import manifest, meta_graph, object_name, signed_model, tfrecord, warmup  # noqa: E402
 from loader.archive import ArchiveLimits, unpack  # noqa: E402
 from loader.batching_parameters import parse_batching_parameters  # noqa: E402
 from loader.bundle_index import BundleIndexError, shard_sizes  # noqa: E402
@@ -219,6 +221,53 @@ _CONFIG_WORDS = (
 _TAR_WORDS = (bytes(512), b"ustar\x0000", b"0000644\0", b"13 path=../a\n", *(b"../ / x g L S 1 2".split(b" ")))
 _PROTO_WORDS = (*(bytes((number << 3 | kind,)) for number in range(1, 9) for kind in (0, 2)), b"\xff" * 9 + b"\1")
 
+
+class Anybody(signed_model.SigningKeys):
+    """Trusts every signature, so that what is signed is read."""
+
+    def __init__(self) -> None:
+        pass
+
+    def verify(self, signature: bytes, message: bytes) -> bool:
+        return True
+
+
+def signature_file(data: bytes) -> None:
+    """As a bundle, then as the statement inside one."""
+    with contextlib.suppress(signed_model.SignatureError):
+        signed_model.signed_files(data, Anybody())
+    for path in signed_model.signed_files(bundle_of(data), Anybody()):
+        if object_name.fault(path) is not None:
+            raise DefectError(f"vouches for {path!r}")
+
+
+def bundle_of(statement: bytes) -> bytes:
+    envelope = {
+        "payload": base64.b64encode(statement).decode(),
+        "payloadType": signed_model.PAYLOAD_TYPE,
+        "signatures": [{"sig": "AA=="}],
+    }
+    return json.dumps({"mediaType": signed_model.BUNDLE_TYPE, "dsseEnvelope": envelope}).encode()
+
+
+def signature_corpus() -> list[bytes]:
+    digests = [hashlib.sha256(b"a").digest(), hashlib.blake2b(b"b").digest()]
+    statement = {
+        "_type": signed_model.STATEMENT_TYPE,
+        "subject": [{"name": "m", "digest": {"sha256": hashlib.sha256(b"".join(digests)).hexdigest()}}],
+        "predicateType": signed_model.PREDICATE_TYPE,
+        "predicate": {
+            "serialization": {"method": "files", "hash_type": "sha256"},
+            "resources": [
+                {"name": "saved_model.pb", "algorithm": "sha256", "digest": digests[0].hex()},
+                {"name": "variables/variables.index", "algorithm": "blake2", "digest": digests[1].hex()},
+            ],
+        },
+    }
+    whole = json.dumps(statement).encode()
+    return [whole, bundle_of(whole)]
+
+
 TARGETS = (
     Target("saved_model", saved_model, small_models, errors=(ServingError, WireError), words=_PROTO_WORDS),
     Target("wire", wire, small_models, errors=(WireError,), words=_PROTO_WORDS),
@@ -238,6 +287,13 @@ TARGETS = (
         lambda: [b'{"saved_model.pb": {"size": 3, "sha256": "%b"}}' % (b"a" * 64)],
         errors=(ManifestError,),
         words=(b"[" * 2000, b'"../a"', b"-1", b"1e999"),
+    ),
+    Target(
+        "signed_model",
+        signature_file,
+        signature_corpus,
+        errors=(signed_model.SignatureError,),
+        words=(b"[" * 2000, b'"../a"', b'"name"', b"1e999", b'"blake2"', b"\\ud800"),
     ),
     Target(
         "model_config",
