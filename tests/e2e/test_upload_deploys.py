@@ -13,6 +13,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,17 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with installed(tmp_path_factory, "--anonymous-events") as found:
+        yield found
+
+
+@contextmanager
+def installed(tmp_path_factory: pytest.TempPathFactory, *more: str) -> Iterator[Place]:
+    """A namespace with everything that makes an upload deploy, as long as the block.
+
+    Args:
+        more: words of `zeroserve events install`.
+    """
     client = Client(kubeconfig.read(os.environ["KUBECONFIG"], {}))
     namespace = f"upload-{secrets.token_hex(3)}"
     client.json("POST", "/api/v1/namespaces", None, {"metadata": {"name": namespace}})
@@ -117,7 +129,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             endpoint = f"http://{host}:{s3.endpoint.rpartition(':')[2]}"
             environ = {**s3.environ, **gcs.environ, "AWS_ENDPOINT_URL": endpoint}
             words = ["events", "install", "-n", namespace, f"--image={os.environ['ZEROSERVE_E2E_DEPLOY_IMAGE']}"]
-            words += ["--anonymous-events", f"--watch=s3://{BUCKET}/watched"]
+            words += [f"--watch=s3://{BUCKET}/watched", *more]
             words += [word for name, value in environ.items() for word in ("--env", f"{name}={value}")]
             assert main(words) == 0
             with _relay(_gateway(client, namespace), f"{FUNCTION}.{namespace}.svc.cluster.local") as webhook:
