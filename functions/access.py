@@ -87,7 +87,7 @@ class Access:
         status: of HTTP; 0 where there was no answer.
         code: how it ended.
         error: the text of what went wrong, as the caller got it; it may hold whatever callers send.
-        cold: whether it came before the server was ready.
+        cold: whether it came before the server was ready, or so soon after that a proxy may have held it until then.
         peer: the tag of the revision that it was forwarded to; empty for none.
         runs: session runs and batches that it took part in, the first `MAX_RUNS`; empty again once it is over and told.
     """

@@ -31,7 +31,7 @@ class AccessDoor:
     Args:
         application: answers.
         sinks: who wants records; asked in this order.
-        is_ready: whether the server's start is over.
+        is_ready: whether the server's start is over, and those have come that waited for it in front of the process.
         unwatched: paths without a record, beside the probes.
     """
 

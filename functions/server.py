@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from functions.asgi import Application, AsgiApplication, Doors
 from functions.body_budget import BodyBudget
-from functions.cold_start import ColdAnswers, ColdStart
+from functions.cold_start import TELLING_SECONDS, ColdAnswers, ColdStart
 from functions.config import Settings
 from functions.metrics import Gauge, Metrics
 from functions.metrics_text import Labels
@@ -77,7 +77,9 @@ class Server:
             ColdAnswers(self._cold_start),
         )
         if self._observers is not None:
-            self.application = self._observers.before(self.application, lambda: self._cold_start.is_over(0.0))
+            self.application = self._observers.before(
+                self.application, lambda: self._cold_start.is_over(TELLING_SECONDS)
+            )
 
     def start(self) -> None:
         """Begins to import, build and load, and returns at once."""
