@@ -162,7 +162,7 @@ class Door:
         asked: dict[str, set[int]] = {}
         for event in events:
             for one in declared:
-                look = look_at(event, one.base)
+                look = look_at(event, one.base) if one.base else None
                 if look is not None:
                     asked.setdefault(one.service, set()).update(() if look.version is None else (look.version,))
         return await self._asked(asked)

@@ -13,7 +13,8 @@ from typing import Any
 
 from events.aspired import Aspired, Missing, Overwritten, aspired
 from events.clients import Clients
-from events.declared import Declared, first_claim, read_declared, write_claim
+from events.declared import Declared, first_claim, noted_text, read_declared, write_claim, write_note
+from events.gate_settings import gate_settings
 from events.outcome import Outcome, State
 from events.rollout_hook import Hold, Rollout, Situation, Stop, Told
 from events.signed_versions import Refused, SignedMissing, Verdicts
@@ -23,6 +24,7 @@ from events.wish import Landed, failures, gone, landed, usable, wish
 from knative import keys
 from knative.client import Client, ConflictError
 from knative.declaration import Declaration, config_map, declaration_of
+from knative.error import DeployError
 from knative.names import config_map_name
 from knative.observation import observed
 from knative.policy import Keep, Policy
@@ -122,7 +124,13 @@ class _Step:
         self._refused: Mapping[int, Refused] = {}
 
     def take(self) -> Outcome:
-        declaration = declaration_of(self._config or None)
+        try:
+            declaration = self._declaration()
+        except DeployError as error:
+            # Asking again helps nobody until somebody declares anew; the sweep looks then.
+            text = f"nothing lands until it is declared anew: {error}"
+            self._note([text], [{"reason": text}])
+            return Outcome(State.FAILED, text)
         if declaration is None:
             return Outcome(State.UNDECLARED)
         stands = landed(self._name, self._resource, self._revisions)
@@ -146,11 +154,19 @@ class _Step:
             traffic, again, stopped = self._move(declaration, found, ready)
             problems += [stopped] if stopped else []
         self._write_routes(declaration, traffic)
-        self._note(problems, failed)
+        self._note(problems, [{"revision": name, "reason": why} for name, why in failed.items()])
         text = "; ".join([*problems, *(f"version {version}: {why}" for version, why in lacking.items())])
         if awaits or again is not None:
             return Outcome(State.WORKING, text, lacking, awaits, again)
         return Outcome(State.FAILED if failed else State.DONE, text, lacking)
+
+    def _declaration(self) -> Declaration | None:
+        """What is declared, understood to its last word: half of a wish would deploy what nobody asked for."""
+        found = declaration_of(self._config or None)
+        if found is not None:
+            parse_version_policy(found.versions)
+            gate_settings(found.gates)
+        return found
 
     def _look(self, declaration: Declaration, stands: Mapping[int, Landed]) -> Aspired:
         missing, pem = self._landing.missing, declaration.deployment.signing_keys
@@ -259,20 +275,24 @@ class _Step:
     def _news(self, annotations: Mapping[str, str]) -> bool:
         return any(self._annotations().get(name) != value for name, value in annotations.items())
 
-    def _note(self, problems: Sequence[str], failed: Mapping[str, str]) -> None:
-        """Writes on the Service what is wrong, once; takes it away when nothing is."""
+    def _note(self, problems: Sequence[str], told: Sequence[Mapping[str, Any]]) -> None:
+        """Writes on the Service what is wrong, or on the ConfigMap where there is none yet; takes it away later.
+
+        Args:
+            problems: in words.
+            told: data of the events that the world gets once that is written; nobody is told twice.
+        """
         text = "; ".join(problems)[:MAX_NOTE]
-        if self._resource is None:  # nowhere to note it: a first version that is refused is told of once
-            if not any(refused.new for refused in self._refused.values()):
-                return
-        elif self._annotations().get(keys.LANDING, "") == text:
-            return
-        else:
+        waiting = noted_text(self._config)
+        before = waiting if self._resource is None else self._annotations().get(keys.LANDING, "")
+        if self._resource is not None and before != text:
             self._patch({"metadata": {"annotations": {keys.LANDING: text or None}}})
-        if text:
+        if waiting != (here := text if self._resource is None else ""):
+            write_note(self._client, self._config, here)
+        if text and text != before:
             _log.warning("%s: %s", self._name, text)
-        for name, why in failed.items():
-            self._landing.emit("failed", self._name, {"revision": name, "reason": why})
+            for data in told:
+                self._landing.emit("failed", self._name, data)
 
     def _patch(self, patch: dict[str, Any]) -> None:
         """Changes the Service, and takes the answer for what is read now."""

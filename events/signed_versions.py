@@ -28,12 +28,10 @@ class Refused:
     Attributes:
         fingerprint: of its files.
         why: in words.
-        new: whether this look is the first to find it out.
     """
 
     fingerprint: str
     why: str
-    new: bool
 
 
 class Verdicts:
@@ -45,13 +43,13 @@ class Verdicts:
     def of(self, storage: Storage, listing: VersionListing, pem: str, keys: SigningKeys) -> Refused | None:
         """None for a version whose signature holds. Errors as `loader.signed_files.check_stored`."""
         name = listing.fingerprint, hashlib.sha256(pem.encode()).hexdigest()
-        why, new = self._kept.get(name), False
+        why = self._kept.get(name)
         if why is None:
-            why, new = check_stored(storage, listing, keys), True
+            why = check_stored(storage, listing, keys)
             self._kept[name] = why
             while len(self._kept) > MAX_VERDICTS:
                 self._kept.popitem(last=False)
-        return Refused(listing.fingerprint, why, new) if why else None
+        return Refused(listing.fingerprint, why) if why else None
 
 
 class SignedMissing:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from events.declared import noted_text
 from functions.cluster_access import cluster, progress
 from functions.cluster_text import list_text, next_commands, status_json, status_text
 from functions.deploy_cli import declare, deploy
@@ -64,10 +65,18 @@ def _status(words: Sequence[str]) -> int:
     with cluster(asked) as (client, namespace):
         deployer = Deployer(client, namespace, progress)
         found = deployer.read(asked.name)
-        declared = declaration_of(found.config)
+        try:
+            declared = declaration_of(found.config)
+        except DeployError as error:
+            if found.resource is None:
+                raise
+            progress(str(error))  # what serves is shown all the same
+            declared = None
         if found.resource is None and declared is not None:
+            landing = noted_text(found.config or {})
             text = f"{asked.name}  declared, no version has landed yet from {declared.deployment.url}"
-            print(json.dumps({"name": asked.name, "declared": True, "ready": False}) if asked.json else text)
+            content = {"name": asked.name, "declared": True, "ready": False, "landing": landing}
+            print(json.dumps(content) if asked.json else text + (f"\n  landing: {landing}" if landing else ""))
             return EXIT_FAILED
         found = deployer.existing(asked.name)
         assert found.resource is not None  # noqa: S101  existing() raises otherwise

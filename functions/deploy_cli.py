@@ -120,13 +120,27 @@ def _declaration(asked: argparse.Namespace, namespace: str, before: Declaration 
     return found
 
 
+def _before(asked: argparse.Namespace, found: Reading) -> Declaration | None:
+    """What is declared already.
+
+    Raises:
+        DeployError: it cannot be read, and `--fresh` does not say that it need not be.
+    """
+    if asked.fresh:
+        return None
+    try:
+        return declaration_of(found.config)
+    except DeployError as error:
+        raise DeployError(f"{error}; --fresh forgets what was declared") from None
+
+
 def _declare_one(client: Client, namespace: str, asked: argparse.Namespace) -> int:
     deployer = Deployer(client, namespace, progress)
+    before = _before(asked, deployer.read(asked.name))
     if asked.dry_run:
-        print(declaration_text(_declaration(asked, namespace, declaration_of(deployer.read(asked.name).config))))
+        print(declaration_text(_declaration(asked, namespace, before)))
         return 0
-    before = declaration_of(deployer.read(asked.name).config)
-    found = deployer.declare(asked.name, lambda now: _declaration(asked, namespace, now))
+    found = deployer.declare(asked.name, lambda now: _declaration(asked, namespace, now), forget=asked.fresh)
     if asked.json:
         print(declaration_text(found))
     else:
@@ -137,7 +151,7 @@ def _declare_one(client: Client, namespace: str, asked: argparse.Namespace) -> i
 def _deploy_one(client: Client, namespace: str, asked: argparse.Namespace) -> int:
     deployer = Deployer(client, namespace, progress)
     before = deployer.read(asked.name)
-    wanted = _declaration(asked, namespace, declaration_of(before.config))
+    wanted = _declaration(asked, namespace, _before(asked, before))
     if wanted.deployment.min_scale and wanted.versions != "latest:1":
         progress(f"min scale {wanted.deployment.min_scale}: every version that is addressed holds so many pods")
     versions = _versions(wanted, before)
@@ -153,7 +167,7 @@ def _deploy_one(client: Client, namespace: str, asked: argparse.Namespace) -> in
     if not steps:
         progress("nothing to do")
     deployer.check(Making(wanted, versions), before, steps)
-    wanted = deployer.declare(asked.name, lambda now: _declaration(asked, namespace, now))
+    wanted = deployer.declare(asked.name, lambda now: _declaration(asked, namespace, now), forget=asked.fresh)
     making = Making(wanted, versions, wanted.deployment.progress_seconds)
 
     def wish(reading: Reading, newest: Declaration | None) -> Wanted:

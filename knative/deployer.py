@@ -85,18 +85,21 @@ class Deployer:
             )
         return found
 
-    def declare(self, name: str, change: Callable[[Declaration | None], Declaration]) -> Declaration:
+    def declare(
+        self, name: str, change: Callable[[Declaration | None], Declaration], *, forget: bool = False
+    ) -> Declaration:
         """Changes what is declared of a service, and nothing else.
 
         Args:
             change: makes the new declaration of the one there is; called again if that one was changed meanwhile.
+            forget: what is there does not count, and need not be readable.
 
         Raises:
             DeployError: the declaration there is cannot be read.
         """
         for race in range(1, RACES + 1):
             config = self._client.config_map(self._namespace, config_map_name(name))
-            before = declaration_of(config)
+            before = None if forget else declaration_of(config)
             after = change(before)
             if after == before:
                 return after

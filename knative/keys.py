@@ -65,7 +65,8 @@ HEALTH = "zeroserve.dev/health"
 """On a Service: what was counted of the rollout so far (`events.health_counts`)."""
 
 LANDING = "zeroserve.dev/landing"
-"""On a Service: what keeps a version in storage from being served; not there when nothing does."""
+"""On a Service: what keeps a version in storage from being served; not there when nothing does. Before there is a
+Service, on its ConfigMap."""
 
 FIRST = "zeroserve.dev/first"
 """On a ConfigMap: version and fingerprint of the first revision, before there is a Service."""

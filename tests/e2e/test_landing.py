@@ -17,9 +17,12 @@ from pathlib import Path
 import pytest
 
 from events.own_event import CREATED, REMOVED
+from functions.cluster_cli import main as cluster_command
 from functions.metrics import DEFAULT_PATH
+from knative import keys
+from knative.declaration import DECLARATION_KEY, config_map, declaration_text
 from knative.traffic import TrafficTarget
-from tests.e2e.deployers import HOST, Cluster, Deployer, cluster, deployer, eventually, post, upload
+from tests.e2e.deployers import HOST, IMAGE, Cluster, Deployer, cluster, deployer, eventually, post, upload
 from tests.functions.served import GOLDEN_MODELS
 
 pytestmark = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is not set")
@@ -302,3 +305,43 @@ def unfinished(function: Deployer) -> bool:
     """Whether a function has a rollout under way, by its own metrics."""
     with urllib.request.urlopen(f"http://127.0.0.1:{function.port}{DEFAULT_PATH}") as answer:
         return 'state="working"' in answer.read().decode()
+
+
+def test_a_declaration_that_nobody_understands_is_said_to_be_on_the_service_and_before_there_is_one(
+    place, function, tmp_path, capfd
+):
+    def spoil(name: str, text: str) -> None:
+        place.client.apply_config_map(config_map(name, place.namespace, {DECLARATION_KEY: text}), keys.FIELD_MANAGER)
+
+    def note() -> str:
+        return (
+            place.client.config_map(place.namespace, "zeroserve-m")["metadata"]
+            .get("annotations", {})
+            .get(keys.LANDING, "")
+        )
+
+    here = f"--namespace={place.namespace}"
+    place.declare("m", tmp_path / "m")
+    good = declaration_text(place.declared["m"])
+    spoil("m", good.replace('"gates"', '"gats"'))
+    shutil.copytree(MODEL, tmp_path / "m" / "1")
+    assert function.created(tmp_path / "m" / "1" / "saved_model.pb")[0] == 204
+    assert "'gats' is not known; did you mean 'gates'?" in note()
+    assert place.service("m") == {}
+    assert cluster_command("declare", ["m", str(tmp_path / "m"), here]) == 1
+    assert "--fresh forgets what was declared" in capfd.readouterr().err
+    assert cluster_command("declare", ["m", str(tmp_path / "m"), here, f"--image={IMAGE}", "--fresh"]) == 0
+    place.declare("m", tmp_path / "m")  # with sizes that fit here
+    function.sweep()
+    eventually(lambda: place.tags("m").keys() == {"v1"})
+    assert function.sweep() == 204
+    assert note() == ""
+    spoil("m", good.replace('"compatible"', '"sort of"').replace('"ignore"', '"sort of"'))
+    assert function.created(tmp_path / "m" / "1" / "saved_model.pb")[0] == 204
+    assert "gates.signatures 'sort of': wanted compatible or ignore" in place.note("m")
+    capfd.readouterr()
+    cluster_command("status", ["m", here])
+    assert "nothing lands until it is declared anew: gates.signatures 'sort of'" in capfd.readouterr().out
+    spoil("m", good)
+    assert function.sweep() == 204
+    assert place.note("m") == ""
