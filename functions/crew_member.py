@@ -14,6 +14,7 @@ from functions.crew_models import CrewManager, CrewSource
 from functions.crew_view import HEARTBEAT_SECONDS, CrewView, WorkerState
 from functions.metrics import Gauge, Metrics
 from functions.metrics_text import Samples, total
+from functions.unloaded_models import UnloadedModels
 from loader.model_config import ModelConfig
 from loader.status import ServingError
 
@@ -32,6 +33,7 @@ class CrewMember:
         metrics: its counts.
         manager, source: its models.
         missing: why it is not ready, in words.
+        unloaded: models that a repository call took out.
     """
 
     def __init__(
@@ -41,18 +43,22 @@ class CrewMember:
         manager: CrewManager,
         source: CrewSource,
         missing: Callable[[], Sequence[str]],
+        *,
+        unloaded: UnloadedModels | None = None,
     ) -> None:
         self._berth = berth
         self._metrics = metrics
         self._manager = manager
         self._source = source
         self._missing = missing
+        self._unloaded = unloaded or UnloadedModels()
         self._mail = Mail(berth.folder, berth.index, berth.count)
         self._ledger = Ledger(berth.folder, berth.index)
         self._closed = False
         self.view = CrewView(self._mail.others, berth.board.accepts)
         manager.view = self.view
         source.everywhere = self._reload_everywhere
+        self._unloaded.everywhere = self._unloaded_everywhere
         metrics.add_family(Gauge("zeroserve_workers", (), lambda: {(): 1.0}))
         restarts = Gauge("zeroserve_worker_restarts", (), lambda: {(): float(berth.board.restarts)}, highest=True)
         metrics.add_family(restarts)
@@ -74,10 +80,15 @@ class CrewMember:
                 "wait": self._wait,
                 "counts": self._counts,
                 "look": lambda _: self._source.poll_soon(),
+                "unloaded": lambda change: self._unloaded.note(*change),
+                "all unloaded": lambda _: self._unloaded.all(),
             }
         )
         with self._alone():  # a reload that is under way reaches this worker either by the question or by the answer
             answers = self._mail.ask_others("configs", None, ANSWER_SECONDS) if self._berth.again else {}
+            if self._berth.again:
+                known = self._mail.ask_others("all unloaded", None, ANSWER_SECONDS).values()
+                self._unloaded.join(next((one for one in known if isinstance(one, dict)), {}))
             begin(next((one for one in answers.values() if isinstance(one, list)), None))
         threading.Thread(target=self._tell, name="crew-tell", daemon=True).start()
 
@@ -169,6 +180,9 @@ class CrewMember:
         if new:
             self._wait_everywhere(new)
         return new
+
+    def _unloaded_everywhere(self, name: str, config: ModelConfig | None) -> None:
+        self._mail.ask_others("unloaded", (name, config), ANSWER_SECONDS)
 
     def _wait_everywhere(self, new: list[str]) -> None:
         answers = self._mail.ask_others("wait", new)

@@ -65,7 +65,7 @@ def open_doors(
         models.manager.names,
         partial(read_object, driver=settings.storage_driver),
     )
-    repository = ConfigRepository(models.source, models.manager)
+    repository = ConfigRepository(models.source, models.manager, models.unloaded)
     handlers: dict[str, Handler] = {"v1": rest.handle, **late_doors(models, metrics, first_load, repository, timeout)}
     if routing:
         handlers |= {door: routing.before(handlers[door]) for door in ("v1", "v2")}

@@ -16,6 +16,7 @@ from functions.config import Settings
 from functions.demo.bundle import demo_model
 from functions.metrics import Counter, Gauge, Metrics
 from functions.metrics_text import Samples
+from functions.unloaded_models import UnloadedModels
 from functions.version_metrics import VersionMetrics
 from loader import completeness, signed_files
 from loader.cache import ModelCache
@@ -53,6 +54,7 @@ class Models:
     Attributes:
         manager: the versions in memory.
         source: what is wanted; a reload goes to it.
+        unloaded: models that a repository call took out.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Models:
         )
         self.manager: ServableManager
         self.source: StorageSource
+        self.unloaded = UnloadedModels()
         self._member: CrewMember | None = None
         self._reload_here: Reload
         if berth is None:
@@ -116,7 +119,9 @@ class Models:
             self.source = source = crew_models.CrewSource(manager, storage, missing, source_options, self._looked)
             self._reload_here = source.reload_here
             self._statuses_here = manager.statuses_here
-            self._member = crew_member.CrewMember(berth, metrics, manager, source, self._missing_here)
+            self._member = crew_member.CrewMember(
+                berth, metrics, manager, source, self._missing_here, unloaded=self.unloaded
+            )
         metrics.add_family(Gauge("zeroserve_open_handles", ("model_name", "version"), self._open_handles))
         self._versions = VersionMetrics(metrics, self._statuses)
         self._config_file = (

@@ -1,6 +1,7 @@
 """Loading and unloading of models by the Open Inference Protocol's repository calls.
 
-A model that is unloaded is taken out of the configuration; what it was is remembered, so that it can be loaded again.
+A model that is unloaded is taken out of the configuration; what it was is remembered, by all workers, so that it can be
+loaded again.
 A model config file that is read again (`--model_config_file_poll_wait_seconds`) has the last word.
 """
 
@@ -8,8 +9,8 @@ import asyncio
 import threading
 from dataclasses import replace
 
+from functions.unloaded_models import UnloadedModels
 from loader.manager import ServableManager
-from loader.model_config import ModelConfig
 from loader.source import StorageSource
 from loader.status import Code, ServingError
 
@@ -20,11 +21,11 @@ LOAD_TIMEOUT = 600.0
 class ConfigRepository:
     """Changes which of the configured models are served. Safe from any thread."""
 
-    def __init__(self, source: StorageSource, manager: ServableManager) -> None:
+    def __init__(self, source: StorageSource, manager: ServableManager, unloaded: UnloadedModels | None = None) -> None:
         self._source = source
         self._manager = manager
         self._lock = threading.Lock()
-        self._unloaded: dict[str, ModelConfig] = {}
+        self._unloaded = unloaded or UnloadedModels()
 
     async def load(self, name: str) -> None:
         """Serves the model again and returns when it answers.
@@ -46,16 +47,17 @@ class ConfigRepository:
         with self._lock:
             configs = self._source.configs
             if all(config.name != name for config in configs):
-                config = self._unloaded.get(name)
+                unloaded = self._unloaded.all()
+                config = unloaded.get(name)
                 if config is None:
-                    known = sorted({*self._unloaded, *(each.name for each in configs)})
+                    known = sorted({*unloaded, *(each.name for each in configs)})
                     raise ServingError(Code.NOT_FOUND, f"no configuration names model '{name}': found {known}")
                 # A label needs a version that answers, so labels come after the load.
                 self._source.reload([*configs, replace(config, labels={})])
         self._source.poll_soon()
         self._manager.wait_until_available([name], LOAD_TIMEOUT)
         with self._lock:
-            config = self._unloaded.pop(name, None)
+            config = self._unloaded.forget(name)
             if config is not None and config.labels:
                 self._source.reload([config if each.name == name else each for each in self._source.configs])
 
@@ -65,5 +67,5 @@ class ConfigRepository:
             kept = [config for config in configs if config.name != name]
             if len(kept) == len(configs):
                 raise ServingError(Code.NOT_FOUND, f"model '{name}' is not served")
-            self._unloaded[name] = next(config for config in configs if config.name == name)
+            self._unloaded.remember(next(config for config in configs if config.name == name))
             self._source.reload(kept)

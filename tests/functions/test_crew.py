@@ -233,6 +233,33 @@ def test_a_reload_reaches_all_workers_and_those_that_come_later(pair: Command) -
     assert statuses(pair, "m") == {404}
 
 
+def test_a_model_that_one_worker_unloaded_is_loaded_again_by_another_or_a_new_one(tmp_path: Path) -> None:
+    config = tmp_path / "models.conf"
+    listed = " ".join(
+        f'config {{ name: "{name}" base_path: "{GOLDEN_MODELS / "half_plus_two"}" model_platform: "tensorflow" }}'
+        for name in ("m", "other")
+    )
+    config.write_text(f"model_config_list {{ {listed} }}")
+    with Command(tmp_path, f"--model_config_file={config}", "--workers=2") as command:
+        command.until_ready()
+
+        def change(verb: str) -> int:  # on a connection of its own, which any worker takes
+            return requests.post(command.url(f"/v2/repository/models/m/{verb}"), timeout=60).status_code
+
+        for _ in range(5):
+            assert change("unload") == 200
+            assert statuses(command, "m", 8) == {404}
+            assert change("load") == 200
+            assert statuses(command, "m", 8) == {200}
+        assert change("unload") == 200
+        for worker in workers(command):
+            os.kill(worker, signal.SIGKILL)
+            command.until(lambda worker=worker: worker not in workers(command) and len(workers(command)) == 2)
+            command.until(lambda: metric(command, "zeroserve_workers") == 2)
+        assert change("load") == 200
+        assert statuses(command, "m", 8) == {200}
+
+
 def test_a_reload_that_cannot_be_changes_nothing_in_any_worker(pair: Command) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         reload(pair, ("m", str(GOLDEN_MODELS / "half_plus_two")), ("m", "/elsewhere"))
