@@ -32,7 +32,13 @@ BODY_SECONDS = "60s"
 STREAMS = 128
 """Of one HTTP/2 connection at a time."""
 
-_OWN_HEADERS = (limits.CLIENT_HEADER, limits.MODEL_HEADER, "x-zeroserve-forwarded", "knative-serving-tag")
+_OWN_HEADERS = (
+    limits.CLIENT_HEADER,
+    limits.MODEL_HEADER,
+    "x-zeroserve-forwarded",
+    "x-zeroserve-copy",
+    "knative-serving-tag",
+)
 """No caller's: who calls, what is called, and what revisions tell each other."""
 
 

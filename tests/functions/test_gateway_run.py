@@ -137,6 +137,7 @@ def test_a_caller_cannot_say_who_it_is_nor_which_host_is_meant(tmp_path: Path):
             x_zeroserve_gateway_client="root",
             x_zeroserve_gateway_model="other",
             x_zeroserve_forwarded="1",
+            x_zeroserve_copy="1",
             knative_serving_tag="v9",
             host="other.example",
         )
@@ -145,7 +146,7 @@ def test_a_caller_cannot_say_who_it_is_nor_which_host_is_meant(tmp_path: Path):
     assert seen[0]["x-zeroserve-gateway-model"] == "m"
     assert seen[0]["host"] == address
     assert seen[0]["x-forwarded-host"] == "other.example"
-    assert not {"x-zeroserve-forwarded", "knative-serving-tag", "x-api-key"} & set(seen[0])
+    assert not {"x-zeroserve-forwarded", "x-zeroserve-copy", "knative-serving-tag", "x-api-key"} & set(seen[0])
 
 
 def test_a_script_that_fails_sends_a_request_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

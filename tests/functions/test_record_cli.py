@@ -4,14 +4,22 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 import requests
 
+import loader.protos
 from events.replay_record import read_record
 from functions.cli import main
-from loader.tfrecord import records
+from loader.tensor_proto import from_array
+from loader.tfrecord import encode, records
 from tests.functions.command import Command
 from tests.functions.served import GOLDEN_MODELS
+from tests.servers.s3 import BUCKET, s3_server
+
+assert loader.protos
+from tensorflow_serving.apis import predict_pb2  # noqa: E402
+from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog, PredictLog  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +127,25 @@ def test_a_damaged_recording_is_named_and_one_source_is_wanted(tmp_path, capsys)
     assert main(["record", "http://h", f"--from={tmp_path}", f"--to={tmp_path / 'out'}"]) == 1
     assert "wanted either TARGET" in capsys.readouterr().err
     assert main(["record", "http://h", f"--to={tmp_path / 'out'}"]) == 1
+
+
+def test_recordings_in_s3_become_a_warm_up_file_in_s3(tmp_path, monkeypatch, capsys):
+    logs = [encode(PredictionLog(predict_log=asked(number)).SerializeToString()) for number in (1.0, 2.0, 1.0)]
+    with s3_server(tmp_path) as s3:
+        for name, text in s3.environ.items():
+            monkeypatch.setenv(name, text)
+        s3.put("kept/m/1/20260101T000000Z-a-1.tfrecord", logs[0])
+        s3.put("kept/m/1/20260102T000000Z-b-1.tfrecord", logs[1] + logs[2])
+        s3.put("kept/m/1/notes.txt", b"no records")
+        target = f"s3://{BUCKET}/m/8/assets.extra/tf_serving_warmup_requests"
+        assert main(["record", f"--from=s3://{BUCKET}/kept", f"--to={target}", "--dry-run"]) == 0
+        assert "2 records would be written" in capsys.readouterr().out
+        assert main(["record", f"--from=s3://{BUCKET}/kept", f"--to={target}"]) == 0
+        body = s3.client.get_object(Bucket=BUCKET, Key="m/8/assets.extra/tf_serving_warmup_requests")["Body"].read()
+    assert body == logs[1] + logs[2]  # the newest first
+
+
+def asked(number):
+    request = predict_pb2.PredictRequest()
+    request.inputs["x"].CopyFrom(from_array(np.float32([number])))
+    return PredictLog(request=request)
