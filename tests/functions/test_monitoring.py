@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -170,6 +172,20 @@ def test_a_command_that_makes_no_sense_says_so_in_one_line(
     assert said.out == ""
     assert remedy in said.err
     assert said.err.count("\n") == 1
+
+
+def test_the_command_loads_neither_tensorflow_nor_numpy() -> None:
+    code = (
+        "import sys, functions.monitoring_cli; print([n for n in ('tensorflow', 'numpy', 'grpc') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_server_that_starts_loads_nothing_of_it() -> None:
+    code = "import sys, functions.models, functions.server; print([n for n in sys.modules if 'knative' in n])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 # A real Prometheus.
