@@ -179,7 +179,7 @@ def test_the_command_loads_neither_tensorflow_nor_numpy() -> None:
         "import sys, functions.monitoring_cli; print([n for n in ('tensorflow', 'numpy', 'grpc') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_server_that_starts_loads_nothing_of_it() -> None:
