@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import requests
 
@@ -116,6 +117,23 @@ def test_the_revision_that_answers_is_the_one_that_samples_and_any_takes_the_out
             assert sink.next().data["version"] == 1
             revisions[1].until(lambda: revisions.metric(1, "zeroserve_shadow_total") == 1)
             assert revisions.metric(2, "zeroserve_tap_sampled_total", exit="prediction_log") == 1
+
+
+def test_a_mix_and_a_batch_are_one_prediction_with_its_own_rows(tmp_path: Path) -> None:
+    with sink_server() as sink:
+        flags = ("--allow_version_labels_for_unavailable_models=true", "--enable_batching=true")
+        tap = (f"--prediction_log_sink={sink.url}", "--prediction_log_share=1")
+        config = ROOT / "examples" / "mixing" / "models.conf"
+        with Command(tmp_path, f"--model_config_file={config}", *flags, *tap) as command:
+            command.until_ready()
+            body = {"instances": np.zeros((2, 8, 8)).tolist()}
+            answer = requests.post(command.url("/v1/models/digits_mix:predict"), json=body, timeout=60)
+            assert answer.status_code == 200, answer.text
+            event = sink.next()
+            assert (event.data["model"], event.data["version"]) == ("digits_mix", 1)
+            assert [one["shape"] for one in event.data["inputs"].values()] == [[2, 8, 8]]
+            found = scrape(f"127.0.0.1:{command.port}")
+            assert value(found, "zeroserve_tap_sampled_total") == 1
 
 
 @pytest.mark.parametrize(
