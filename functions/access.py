@@ -1,18 +1,13 @@
 """What is known of one request, kept while it is answered, for those who want to know: log, traces, tap.
 
-    access = current.get()
-    if access is not None:
-        access.model = name
-
-`current` holds None unless somebody has asked (`functions.access_door`): then this is all that a request pays. A record
-belongs to one request and to the event loop's thread; of its runs alone it is told by other threads (`ran`).
+A record belongs to one request and to the event loop's thread; of its runs alone it is told by other threads (`ran`).
+It is found by `functions.current_access`.
 """
 
 import os
 import re
 import time
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -22,6 +17,8 @@ from loader.servable import ModelSpec, Servable
 from loader.status import Code
 
 if TYPE_CHECKING:
+    from functions.cold_start import ColdStart
+    from functions.metrics import Metrics
     from functions.tracing.spans import Span
     from loader.dtypes import Array
 
@@ -193,8 +190,17 @@ class Sink(Protocol):
         """Its answer is complete, or its client gone. It must not block and raises nothing."""
 
 
-current: ContextVar[Access | None] = ContextVar("access", default=None)
-"""The record of the request that this context answers; None where nobody wants one."""
+class Observer(Sink, Protocol):
+    """A sink with a life of its own."""
+
+    def add_to(self, metrics: "Metrics") -> None:
+        """Shows its counts."""
+
+    def started(self, cold_start: "ColdStart") -> None:
+        """The server's start is over."""
+
+    def close(self, timeout: float) -> None:
+        """Passes on what it still has; gives up after so many seconds. No request comes any more."""
 
 
 def new_access(protocol: str, method: str, path: str, headers: Mapping[bytes, bytes]) -> Access:
@@ -216,24 +222,3 @@ def request_id(given: bytes | None) -> str:
     if given is not None and len(given) <= MAX_REQUEST_ID and _SANE_ID.fullmatch(given):
         return given.decode("ascii")
     return os.urandom(16).hex()
-
-
-def note_asked(api: str, spec: ModelSpec) -> None:
-    """`Access.asks`, where there is a record."""
-    access = current.get()
-    if access is not None:
-        access.asks(api, spec)
-
-
-def note_failed(code: Code, text: str) -> None:
-    """`Access.failed`, where there is a record."""
-    access = current.get()
-    if access is not None:
-        access.failed(code, text)
-
-
-def note_peer(tag: str) -> None:
-    """Another revision has answered, of this tag."""
-    access = current.get()
-    if access is not None:
-        access.peer = tag

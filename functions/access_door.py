@@ -9,11 +9,12 @@ import logging
 from collections.abc import Callable, Sequence
 from urllib.parse import unquote_to_bytes
 
-from functions.access import GRPC, REQUEST_ID, REST, Access, Sink, current, new_access
+from functions.access import GRPC, REQUEST_ID, REST, Access, Sink, new_access
 from functions.asgi import AsgiApplication, Message, Receive, Scope, Send, is_grpc
+from functions.current_access import current
 from functions.metrics import DEFAULT_PATH
 from functions.readiness import PROBES
-from loader.run_log import run_observer
+from loader.run_observer import run_observer
 from loader.status import Code
 
 _CODES = {b"%d" % code.value: code for code in Code}

@@ -10,9 +10,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.access import note_failed
 from functions.body_budget import BodyBudget, BodyHold
 from functions.cold_start import ColdAnswers
+from functions.current_access import note_failed
 from functions.http import Handler, Request, Response, error_response, json_error, not_found
 from functions.inflate import inflate
 from functions.readiness import PROBES, Readiness

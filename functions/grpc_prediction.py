@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 import loader.protos as _protos  # before the messages: see there
-from functions.access import note_asked
+from functions.current_access import note_asked
 from functions.first_load import FirstLoad
 from functions.grpc_results import write_classifications, write_regressions
 from functions.grpc_status import abort, abort_unknown

@@ -12,7 +12,7 @@ import threading
 import time
 from types import TracebackType
 
-from functions.access import current
+from functions.current_access import current
 
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_MESSAGE = 16 << 10

@@ -1,9 +1,8 @@
 """Who wants to know of requests, put together from the settings: nobody, and then nothing is made."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from functions.access import Sink
 from functions.cold_start import ColdStart
 from functions.config import Settings, own_revision, own_service, telemetry_environment
 from functions.http import Handler
@@ -11,21 +10,9 @@ from functions.http_service import AsgiApplication
 from functions.metrics import Metrics
 
 if TYPE_CHECKING:
+    from functions.access import Observer
     from functions.tap.tap import Tap
     from loader.model_config import ModelConfig
-
-
-class Observer(Sink, Protocol):
-    """A sink with a life of its own."""
-
-    def add_to(self, metrics: Metrics) -> None:
-        """Shows its counts."""
-
-    def started(self, cold_start: ColdStart) -> None:
-        """The server's start is over."""
-
-    def close(self, timeout: float) -> None:
-        """Passes on what it still has; gives up after so many seconds. No request comes any more."""
 
 
 class Observers:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from functions.access import note_asked
+from functions.current_access import note_asked
 from functions.metrics import Metrics
 from functions.oip_tensors import datatype_of
 from functions.run_call import run_call

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from functions.access import note_failed
+from functions.current_access import note_failed
 from functions.http import JSON_HEADERS, Request, Response, error_response, json_error
 from functions.metrics import OIP_REST, Metrics
 from functions.oip_json import decode_infer, encode_infer

@@ -8,11 +8,9 @@ Where nobody wants to know of requests, and for what is no request's, `headers` 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from functions.access import REQUEST_ID, current
-from functions.trace_context import TRACEPARENT, TRACESTATE, format_traceparent
+from functions.current_access import current
 
 if TYPE_CHECKING:
     from functions.tracing.spans import Span
@@ -20,18 +18,21 @@ if TYPE_CHECKING:
 _CLIENT = 2  # the SDK's SpanKind.CLIENT, see functions.tracing.spans
 
 
-@dataclass(slots=True)
 class Outgoing:
     """One call.
 
-    Attributes:
+    Args:
         headers: that go with it, in place of those of the same names; names in small letters.
         without: names of headers that must not go with it.
+        span: of the call; None where it has none.
     """
 
-    headers: Mapping[str, str] = field(default_factory=dict)
-    without: frozenset[str] = frozenset()
-    _span: "Span | None" = None
+    def __init__(
+        self, headers: Mapping[str, str], without: frozenset[str] = frozenset(), span: "Span | None" = None
+    ) -> None:
+        self.headers = headers
+        self.without = without
+        self._span = span
 
     def answered(self, name: str, code: int, error: str = "") -> None:
         """The answer's status, as the attribute `name`; `error` says what was wrong with it."""
@@ -46,7 +47,7 @@ class Outgoing:
         headers.update(self.headers)
 
 
-_NONE = Outgoing()
+_NONE = Outgoing({})
 
 
 @contextmanager
@@ -56,18 +57,19 @@ def outgoing(name: str, attributes: Mapping[str, Any]) -> Iterator[Outgoing]:
     if access is None:
         yield _NONE
         return
-    headers = {REQUEST_ID.decode(): access.request_id}
+    headers = {"x-request-id": access.request_id}
     if not access.span_id:  # no traces here: what the caller says of its trace goes on as it came
         yield Outgoing(headers)
         return
-    from functions.tracing.spans import parent_span  # noqa: PLC0415  traces are on, so it is there
+    from functions.trace_context import format_traceparent  # noqa: PLC0415  traces are on, so both are there
+    from functions.tracing.spans import parent_span  # noqa: PLC0415
 
     span = None if access.trace is None else access.trace.begin(name, _CLIENT, dict(attributes))
     place = (parent_span.get() or access.span_id) if span is None else span.span_id
-    headers[TRACEPARENT.decode()] = format_traceparent(access.trace_id, place, sampled=span is not None)
+    headers["traceparent"] = format_traceparent(access.trace_id, place, sampled=span is not None)
     if access.tracestate:
-        headers[TRACESTATE.decode()] = access.tracestate
-    without = frozenset() if access.tracestate else frozenset({TRACESTATE.decode()})
+        headers["tracestate"] = access.tracestate
+    without = frozenset() if access.tracestate else frozenset({"tracestate"})
     try:
         yield Outgoing(headers, without, span)
     except BaseException as error:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from functions.access import note_asked, note_failed
+from functions.current_access import note_asked, note_failed
 from functions.first_load import FirstLoad
 from functions.http import JSON_HEADERS, Header, Request, Response, error_response, not_found
 from functions.metadata_json import encode_metadata

@@ -7,7 +7,7 @@ the request (`functions.access`) hears what answered it.
 import time
 from typing import Any, TypeVar
 
-from functions.access import current
+from functions.current_access import current
 from functions.metrics import Metrics
 from loader.inference import Call
 from loader.servable import Servable

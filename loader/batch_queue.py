@@ -12,12 +12,15 @@ import heapq
 import itertools
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from loader.batch import Feeds
 from loader.batch_kind import BatchKind
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost
-from loader.run_log import RunObserver
+
+if TYPE_CHECKING:
+    from loader.run_log import RunObserver
 
 SWEEP_AFTER = 64
 """Entries that nobody waits for, beyond half of those that somebody does, that cause a sweep."""
@@ -59,7 +62,7 @@ class Task:
     future: asyncio.Future[list[Array]] | None = None
     queued: bool = False
     started: bool = False
-    observer: RunObserver | None = None
+    observer: "RunObserver | None" = None
 
     @property
     def left(self) -> bool:

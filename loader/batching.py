@@ -31,7 +31,7 @@ from loader.crowd import Crowd
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost, InlineCosts
 from loader.priority import low_priority
-from loader.run_log import Batch, Ran, run_observer
+from loader.run_observer import run_observer
 from loader.session import Session
 from loader.status import Code, ServingError
 
@@ -179,6 +179,8 @@ class BatchScheduler:
                 outputs, seconds = outcome, time.monotonic() - now
         finally:
             if observer is not None:
+                from loader.run_log import Ran  # noqa: PLC0415  see loader.run_observer
+
                 observer.ran(Ran(now, now, time.monotonic()))
         cost.observe(seconds, time.thread_time() - begun)
         self._note((), runs)
@@ -288,6 +290,8 @@ def _tell_observers(tasks: Sequence[Task], runs: Sequence[Run], started: float) 
     observers = [task.observer for task in tasks if task.observer is not None]
     if not observers:
         return
+    from loader.run_log import Batch, Ran  # noqa: PLC0415  see loader.run_observer
+
     ended = time.monotonic()
     rows, padded = sum(task.rows for task in tasks), sum(run.padded for run in runs)
     shared = Batch(rows, padded, len(tasks), observers, [(run.started, run.seconds) for run in runs])

@@ -1,10 +1,5 @@
-"""What became of one request between its door and its session, told to whoever asks for it.
+"""What became of one request between its door and its session, told to whoever asks for it (`loader.run_observer`)."""
 
-Nobody asks by default: then a scheduler looks at one variable and goes on. Who asks (a log line, a trace) travels
-beside the request, as its priority does (`loader.priority`).
-"""
-
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,7 +48,3 @@ class RunObserver(Protocol):
 
     def ran(self, run: Ran) -> None:
         """A run is over, well or not."""
-
-
-run_observer: ContextVar[RunObserver | None] = ContextVar("run_observer", default=None)
-"""Who is told of the runs of the request that this context answers."""

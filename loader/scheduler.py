@@ -8,13 +8,16 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from loader.dtypes import Array
 from loader.inline_cost import InlineCost, InlineCosts
-from loader.run_log import Ran, RunObserver, run_observer
+from loader.run_observer import run_observer
 from loader.session import Session
 from loader.status import Code, ServingError
+
+if TYPE_CHECKING:
+    from loader.run_log import RunObserver
 
 
 class Scheduler(Protocol):
@@ -93,7 +96,7 @@ class DirectScheduler:
         deadline: float | None,
         cost: InlineCost | None,
         *,
-        observer: RunObserver | None,
+        observer: "RunObserver | None",
         since: float = 0.0,
     ) -> list[Array]:
         """On the event loop's thread, or on one of the executor; `since` is when it was asked for that."""
@@ -105,6 +108,8 @@ class DirectScheduler:
             return outputs
         finally:
             if observer is not None:
+                from loader.run_log import Ran  # noqa: PLC0415  see loader.run_observer
+
                 observer.ran(Ran(since or started, started, time.monotonic()))
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from functions.access import current
-from loader.run_log import run_observer
+from functions.current_access import current
+from loader.run_observer import run_observer
 from loader.status import ServingError
 
 

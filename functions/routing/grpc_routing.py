@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from functions.access import note_peer
+from functions.current_access import note_peer
 from functions.grpc_status import cut
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_grpc import GrpcAnswer, GrpcPeers

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from functions.access import note_peer
+from functions.current_access import note_peer
 from functions.http import Handler, Request, Response, error_response
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_headers import COPY, FORWARDED, REVISION, TAG_HEADER, TIMEOUT

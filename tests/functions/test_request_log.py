@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loader.protos as _protos
-from functions.access import current, new_access
+from functions.access import new_access
+from functions.current_access import current
 from functions.log_format import JsonFormatter, TextFormatter
 from functions.request_log import RequestLog
 from loader.status import Code

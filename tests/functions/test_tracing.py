@@ -493,12 +493,14 @@ def test_a_server_that_nobody_watches_imports_nothing_for_it() -> None:
         f"base = '{GOLDEN_MODELS / 'half_plus_two'}';"
         "server = Server(load_settings(['--model_name=m', f'--model_base_path={base}', *sys.argv[1:]]), print);"
         "server.start(); server.wait_loaded(); server.close();"
-        "late = ('opentelemetry', 'requests', 'functions.tracing', 'functions.access_door', 'functions.request_log');"
+        "late = ('opentelemetry', 'requests', 'functions.tracing', 'functions.trace_context', 'functions.access_door',"
+        " 'functions.access', 'functions.request_log', 'functions.line_writer', 'loader.run_log');"
         "print(sorted(name for name in sys.modules if name.startswith(late)))"
     )
     run = [sys.executable, "-c", code]
-    without = subprocess.run(run, cwd=ROOT, check=True, capture_output=True, text=True)
-    assert without.stdout.strip() == "[]"
+    for flags in ([], ["--enable_batching"]):
+        without = subprocess.run([*run, *flags], cwd=ROOT, check=True, capture_output=True, text=True)
+        assert without.stdout.strip() == "[]"
     with collector() as target:
         variables = {"PATH": "/usr/bin:/bin", **environ(target)}
         both = subprocess.run([*run, "--traces"], cwd=ROOT, check=True, capture_output=True, text=True, env=variables)
