@@ -95,14 +95,14 @@ class EventSink:
         url: http or https.
         counts: what became of them.
         extensions: more attributes for each event; none of them replaces one of its own.
-        ca_certs: certificates in PEM that are trusted beside the usual ones; empty for none.
+        tls: for https; see `trusted`.
         tries: how often one event is sent.
     """
 
     url: str
     counts: TapCounts
     extensions: Mapping[str, str] = field(default_factory=dict)
-    ca_certs: str = ""
+    tls: ssl.SSLContext | None = None
     tries: int = TRIES
     _outbox: Outbox[Letter] = field(default_factory=lambda: Outbox(MAX_EVENTS, MAX_BYTES))
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -142,7 +142,7 @@ class EventSink:
                 self._threads.append(thread)
 
     def _run(self) -> None:
-        with contextlib.closing(_Line(self.url, self.ca_certs)) as line:
+        with contextlib.closing(_Line(self.url, self.tls)) as line:
             while (letter := self._outbox.take()) is not None:
                 with self._lock:
                     self._on_way += 1
@@ -195,18 +195,35 @@ class EventSink:
         return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
+def trusted(url: str, ca_certs: str) -> ssl.SSLContext | None:
+    """Whom an https sink is to be certified by; None for http.
+
+    Args:
+        url: of the sink.
+        ca_certs: certificates in PEM that are trusted beside the usual ones; empty for none.
+
+    Raises:
+        ValueError: they are none.
+    """
+    if urlsplit(url).scheme != "https":
+        return None
+    context = ssl.create_default_context()
+    if ca_certs:
+        try:
+            context.load_verify_locations(cadata=ca_certs)
+        except ssl.SSLError as error:
+            raise ValueError(f"K_CA_CERTS are no certificates in PEM: {error.reason}") from None
+    return context
+
+
 class _Line:
     """One connection, made anew after whatever went wrong. Used by one thread."""
 
-    def __init__(self, url: str, ca_certs: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._tls = None
-        if parts.scheme == "https":
-            self._tls = ssl.create_default_context()
-            if ca_certs:
-                self._tls.load_verify_locations(cadata=ca_certs)
+        self._tls = tls
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, data: bytes, headers: Mapping[str, str]) -> tuple[int, str]:

@@ -22,7 +22,7 @@ from functions.metrics import Metrics
 from functions.routing.peer_headers import COPY
 from functions.tap import counts
 from functions.tap.counts import TapCounts
-from functions.tap.event_sink import EventSink
+from functions.tap.event_sink import EventSink, trusted
 from functions.tap.feedback import Feedback
 from functions.tap.feedback_id import Answer, FeedbackIds
 from functions.tap.outcomes import Outcomes
@@ -76,7 +76,11 @@ class Tap:
             raise UsageError("--prediction_log_share without --prediction_log_sink (or K_SINK): say where to")
         if url and (settings.prediction_log_share or settings.feedback):
             extensions = _extensions(sink_variables.get("K_CE_OVERRIDES", ""))
-            self._sink = EventSink(url, self._counts, extensions, sink_variables.get("K_CA_CERTS", ""))
+            try:
+                tls = trusted(url, sink_variables.get("K_CA_CERTS", ""))
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+            self._sink = EventSink(url, self._counts, extensions, tls)
         if self._sink is not None and settings.prediction_log_share:
             names = frozenset(name for name in settings.prediction_log_redact.split(",") if name)
             rules = LogRules(

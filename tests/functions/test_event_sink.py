@@ -3,17 +3,19 @@
 import contextlib
 import http.server
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.tap import event_sink
 from functions.tap.counts import TapCounts
-from functions.tap.event_sink import Event, EventSink, Letter
+from functions.tap.event_sink import Event, EventSink, Letter, trusted
 from functions.tap.outbox import Outbox
 from tests.servers.sink import sink_server
 
@@ -169,6 +171,24 @@ def test_a_connection_that_the_sink_has_closed_is_made_anew() -> None:
         sink.close(10)
         server.shutdown()
     assert counts.passed.value((EXIT,)) == 3
+
+
+def test_a_sink_over_tls_is_checked_against_the_certificates_that_are_told() -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    passed = {}
+    with sink_server(tls=context) as server:
+        for name, ca in (("told", authority), ("another's", stranger)):
+            counts = TapCounts()
+            sink = EventSink(server.url, counts, tls=trusted(server.url, ca.cert_pem.bytes().decode()), tries=1)
+            sink.offer(letter(), 10)
+            sink.close(30)
+            passed[name] = counts.passed.value((EXIT,))
+            assert_all_are_counted(counts, 1)
+    assert passed == {"told": 1, "another's": 0}
+    with pytest.raises(ValueError, match="no certificates"):
+        trusted("https://h/", "nothing")
 
 
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 10), st.integers(1, 100))

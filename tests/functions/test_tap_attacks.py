@@ -146,6 +146,7 @@ def test_a_mix_and_a_batch_are_one_prediction_with_its_own_rows(tmp_path: Path) 
         (("--record_to=/x", "--record_share=1.5"), {}, "wanted 0 to 1"),
         (("--feedback", "--feedback_secret=short"), {}, "less than 16 characters"),
         (("--prediction_log_share=1",), {"K_SINK": "http://h/", "K_CE_OVERRIDES": "x"}, "K_CE_OVERRIDES"),
+        (("--prediction_log_share=1",), {"K_SINK": "https://h/", "K_CA_CERTS": "x"}, "K_CA_CERTS"),
     ],
 )
 def test_flags_that_make_no_sense_end_the_start_with_one_line(

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import queue
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -42,7 +43,9 @@ class SinkServer:
 
 
 @contextlib.contextmanager
-def sink_server(*answers: tuple[int, dict[str, str]], host: str = "127.0.0.1") -> Iterator[SinkServer]:
+def sink_server(
+    *answers: tuple[int, dict[str, str]], host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> Iterator[SinkServer]:
     """A sink on any free port of `host`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -59,7 +62,10 @@ def sink_server(*answers: tuple[int, dict[str, str]], host: str = "127.0.0.1") -
             pass
 
     server = http.server.ThreadingHTTPServer((host, 0), Handler)
-    sink = SinkServer(f"http://{host}:{server.server_address[1]}/", list(answers))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if tls is None else "https"
+    sink = SinkServer(f"{scheme}://{host}:{server.server_address[1]}/", list(answers))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
