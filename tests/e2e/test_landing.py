@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from events.own_event import CREATED, REMOVED
+from events.own_event import CREATED, REMOVED, SWEEP
 from functions.cluster_cli import main as cluster_command
 from functions.metrics import DEFAULT_PATH
 from knative import keys
@@ -24,6 +24,7 @@ from knative.declaration import DECLARATION_KEY, config_map, declaration_text
 from knative.traffic import TrafficTarget
 from tests.e2e.deployers import HOST, IMAGE, Cluster, Deployer, cluster, deployer, eventually, post, upload
 from tests.functions.served import GOLDEN_MODELS
+from tests.servers.sink import sink_server
 
 pytestmark = pytest.mark.skipif(not os.environ.get("KUBECONFIG"), reason="no cluster: KUBECONFIG is not set")
 
@@ -175,6 +176,22 @@ def test_a_service_accounts_token_for_this_door_is_taken_and_no_other(place, tmp
     with deployer(tmp_path, place.namespace, "--event_audience=deploy-door", SERVING_EVENT_SUBJECTS="x") as function:
         status, text = function.send(CREATED, data, token("deploy-door"))
         assert (status, "is not among those that may" in text) == (403, True)
+
+
+def test_a_function_that_ends_in_the_middle_of_a_rollout_wakes_another_one(place, tmp_path):
+    place.declare("m", tmp_path / "m", image="dev.local/no-such-image:1")
+    place.declare("done", tmp_path / "done")
+    with sink_server() as sink:
+        with deployer(tmp_path, place.namespace, SERVING_ROLLOUT_SINK=sink.url) as function:
+            land(function, tmp_path / "done", 1)
+            land(function, tmp_path / "m", 1)
+            eventually(lambda: place.tags("done").keys() == {"v1"})
+            assert function.sweep() in {202, 204}
+        kinds = {}
+        while SWEEP not in kinds:
+            event = sink.next()
+            kinds[event.headers["ce-type"]] = event.data
+    assert kinds[SWEEP]["reason"] == "a deploy function ended while rollouts were under way: m"
 
 
 def test_a_broker_sends_an_event_again_until_its_version_is_complete(place, tmp_path):
