@@ -133,14 +133,15 @@ def _server(folder: Path) -> Iterator[Command]:
     with (
         web_server(folder / "web") as url,
         sink_server((400, {})) as sink,
-        _serving(home, models | {"web": f"{url}/half"}, sink.url) as command,
+        sink_server() as collector,
+        _serving(home, models | {"web": f"{url}/half"}, sink.url, collector.url) as command,
     ):
         command.until(lambda: command.versions("half_plus_two").get(2, ("", ""))[0] == "END")
         yield command
 
 
 @contextlib.contextmanager
-def _serving(home: Path, models: Mapping[str, str], sink: str) -> Iterator[Command]:
+def _serving(home: Path, models: Mapping[str, str], sink: str, collector: str) -> Iterator[Command]:
     labels = {"digits": 'version_labels { key: "stable" value: 1 }'}
     listed = (
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {ALL} {labels.get(name, "")} }}'
@@ -168,8 +169,8 @@ def _serving(home: Path, models: Mapping[str, str], sink: str) -> Iterator[Comma
         "--record_limit=1",
         "--record_seconds=0.2",
     )
-    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_BSP_SCHEDULE_DELAY": "200"}
-    with Command(home, *flags, environ=collector) as command:
+    traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with Command(home, *flags, environ=traces) as command:
         command.until_ready()
         yield command
 
