@@ -5,7 +5,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from functions.metrics import Counter, Gauge, Metrics
 from functions.metrics_text import Samples
 from functions.unloaded_models import UnloadedModels
 from functions.version_metrics import VersionMetrics
-from loader import completeness, signed_files
+from loader import completeness
 from loader.cache import ModelCache
 from loader.config_file import MAX_CONFIG_BYTES, ConfigFile, Reload, read_local
 from loader.lifecycle import LoadOptions
@@ -26,7 +26,6 @@ from loader.manager import ManagerOptions, ServableManager
 from loader.model_config import DEFAULT_POLICY, ModelConfig
 from loader.policy import Specific
 from loader.servable import Servable, ServableId, VersionStatus
-from loader.signed_model import SigningKeys
 from loader.source import SourceOptions, StorageSource
 from loader.status import Code, ServingError
 from loader.storage import open_storage, read_object
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from functions.crew_board import Berth
     from functions.crew_member import CrewMember
     from functions.model_loader import ModelLoader
+    from loader.signed_model import SigningKeys
 
 CACHE_FOLDER = "zeroserve-cache"
 
@@ -72,8 +72,13 @@ class Models:
         self._urls: dict[Path, str] = {}
         self._fetched: set[str] = set()  # models
         self._cold_start = cold_start or ColdStart()
-        self._signing_keys = _signing_keys(settings.model_signing_keys)
-        missing = completeness.missing if self._signing_keys is None else signed_files.missing
+        missing = completeness.missing
+        self._check: Callable[[Path], None] | None = None
+        if settings.model_signing_keys:
+            from loader import signed_files  # noqa: PLC0415  for those who trust keys
+
+            missing = signed_files.missing
+            self._check = partial(signed_files.check_folder, keys=_signing_keys(settings.model_signing_keys))
         self._loader: Future[ModelLoader] = Future()
         directory = settings.cache_directory or str(Path(tempfile.gettempdir()) / CACHE_FOLDER)
         fetched = Counter("zeroserve_cache_bytes_total", ("source",))
@@ -243,8 +248,8 @@ class Models:
         url = self._urls.pop(path, str(path))
         try:
             loader = self._loader.result()
-            if self._signing_keys is not None:
-                signed_files.check_folder(path, self._signing_keys)
+            if self._check is not None:
+                self._check(path)
         except BaseException as error:
             self._cache.release(path)
             self._versions.load_failed(servable, "load", error)
@@ -263,14 +268,14 @@ class Models:
         return found
 
 
-def _signing_keys(setting: str) -> SigningKeys | None:
+def _signing_keys(setting: str) -> "SigningKeys":
     """What `--model_signing_keys` says: PEM, or a file of it.
 
     Raises:
         ServingError: INVALID_ARGUMENT: it cannot be read, or is no key.
     """
-    if not setting:
-        return None
+    from loader.signed_model import SigningKeys  # noqa: PLC0415  as above
+
     try:
         return SigningKeys(setting if "-----BEGIN" in setting else Path(setting).read_text(encoding="ascii"))
     except (OSError, ValueError) as error:
