@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Observers:
     """Those who want to know of the requests of one server."""
 
-    def __init__(self, observers: "list[Observer]", tap: "Tap | None" = None) -> None:
+    def __init__(self, observers: "Sequence[Observer]", tap: "Tap | None" = None) -> None:
         self._observers = observers
         self._tap = tap
 

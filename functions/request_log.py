@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable
 
-from functions.access import Access
+from functions.access import Access, Observer
 from functions.cold_start import ColdStart
 from functions.line_writer import LineWriter
 from functions.log_format import plain, timestamp
@@ -27,7 +27,7 @@ _BARE = re.compile(r"[A-Za-z0-9._:/@+~-]+")
 _OUR_FAULT = frozenset({Code.INTERNAL, Code.UNKNOWN, Code.DATA_LOSS, Code.UNAVAILABLE})
 
 
-class RequestLog:
+class RequestLog(Observer):
     """Logs requests; a `functions.access.Sink`.
 
     Args:

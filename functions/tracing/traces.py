@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from functions.access import Access
+from functions.access import Access, Observer
 from functions.metrics import Counter, Metrics
 from functions.trace_context import new_span_id, new_trace_id
 from functions.tracing.exporter import Sender, SpanExporter
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from functions.cold_start import ColdStart
 
 
-class Traces:
+class Traces(Observer):
     """The traces; a `functions.observers.Observer`.
 
     Args:
