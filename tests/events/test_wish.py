@@ -7,6 +7,7 @@ from events.rollout_hook import AtOnce, Move, Situation
 from events.wish import failures, gone, landed, usable, wish
 from knative import keys
 from knative.declaration import Declaration
+from knative.names import revision_tag
 from knative.policy import AllAtOnce, Canary, Keep
 from knative.rollout import Observed, Pin, SetTraffic, apply, plan
 from knative.service import Deployment
@@ -68,6 +69,9 @@ def clusters(draw):
     weights = draw(st.dictionaries(st.sampled_from(sorted(revisions)), st.integers(1, 9), min_size=1))
     percents = scaled(weights, WHOLE)
     tags = {f"v{each[3]}": each for each in sorted(revisions) if draw(st.booleans())}
+    for each in percents:  # a block of ours addresses whatever it gives traffic to
+        if tags.setdefault(f"v{each[3]}", each) != each:
+            tags[revision_tag("m", each)] = each
     traffic = block(percents, tags)
     return Observed(revisions, traffic, traffic)
 
