@@ -97,7 +97,8 @@ class Oidc:
                 keys, _ = self._key_set(issuer, fresh=True)
                 found = jwt.decode(token, keys, algorithms=list(ALGORITHMS))
             registry.validate(found.claims)
-        except (JoseError, ValueError) as error:
+        except (JoseError, ValueError, TypeError, LookupError) as error:
+            # A header of a strange shape breaks the package before it finds the shape wrong.
             raise TokenError(_words(error)) from None
         subject = str(found.claims["sub"])
         if not any(fnmatchcase(subject, pattern) for pattern in self._subjects):
@@ -118,19 +119,40 @@ class Oidc:
 
     def _key_set(self, issuer: Issuer, *, fresh: bool) -> tuple[Any, bool]:
         """The issuer's keys, and whether they were fetched just now, or so lately that they are as good as new."""
-        from joserfc.jwk import KeySet  # noqa: PLC0415
-
         with self._lock:
             at, keys = self._keys.get(issuer.name, (0.0, None))
             age = time.monotonic() - at
             if keys is not None and age < (REFRESH_SECONDS if fresh else KEYS_SECONDS):
                 return keys, fresh or age < REFRESH_SECONDS
             try:
-                keys = KeySet.import_key_set(dict(issuer.keys()))  # type: ignore[arg-type]  # checked by the import
+                keys = _imported(issuer.keys())
             except (OSError, ValueError, DeployError) as error:
                 raise IssuerError(f"the keys of {issuer.name} cannot be had: {error}") from None
             self._keys[issuer.name] = time.monotonic(), keys
             return keys, True
+
+
+def _imported(published: Mapping[str, Any]) -> Any:
+    """The keys that we understand; an issuer may publish others beside them.
+
+    Source: RFC 7517 section 5 (keys of a kind that is not understood are to be ignored).
+
+    Raises:
+        ValueError: there is none.
+    """
+    from joserfc.errors import JoseError  # noqa: PLC0415  only who checks tokens pays for cryptography
+    from joserfc.jwk import JWKRegistry, KeySet  # noqa: PLC0415
+
+    found = published.get("keys") if isinstance(published, Mapping) else None
+    understood = []
+    for key in found if isinstance(found, list) else ():
+        try:
+            understood.append(JWKRegistry.import_key(key))
+        except (JoseError, ValueError, TypeError, LookupError, AttributeError):
+            continue
+    if not understood:
+        raise ValueError("it publishes no key that is understood")
+    return KeySet(understood)
 
 
 def _claims_unverified(token: str) -> Mapping[str, Any]:

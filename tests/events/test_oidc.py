@@ -2,6 +2,7 @@
 
 import base64
 import hmac
+import json
 import time
 
 import pytest
@@ -130,6 +131,31 @@ def test_an_issuer_that_does_not_answer_is_said_and_asked_again():
     with pytest.raises(IssuerError, match="cannot be had: down"):
         checks.check(token())
     assert checks.check(token()) == SUBJECT
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [{"kty": "EC", "crv": "P-999", "x": "", "y": "", "kid": "q"}, {"kty": "AKP", "kid": "z", "pub": "AA"}, "x", {}],
+)
+def test_a_key_of_a_new_kind_does_not_close_the_door_to_the_others(strange):
+    published = {"keys": [strange, KEY.as_dict(private=False), strange]}
+    checks = Oidc(lambda: [Issuer(ISSUER, lambda: published)], "deploy", ("*",))
+    assert checks.check(token()) == SUBJECT
+
+
+@pytest.mark.parametrize("published", [{}, {"keys": 5}, {"keys": []}, {"keys": ["x"]}, []])
+def test_an_issuer_without_keys_is_one_that_cannot_be_asked_now(published):
+    checks = Oidc(lambda: [Issuer(ISSUER, lambda: published)], "deploy", ("*",))
+    with pytest.raises(IssuerError, match="publishes no key"):
+        checks.check(token())
+
+
+@pytest.mark.parametrize("header", [{"crit": 5}, {"crit": [5]}, {"b64": {}}, {"kid": ["one"]}, {"alg": []}, {"typ": 5}])
+def test_a_header_of_a_strange_shape_is_a_token_that_is_not_taken(header):
+    head = encoded(json.dumps({"alg": "RS256", "kid": "one"} | header).encode())
+    claims = encoded(json.dumps({"iss": ISSUER, "aud": "deploy", "sub": SUBJECT, "exp": 9e9}).encode())
+    with pytest.raises(TokenError):
+        oidc(Keys(KEY)).check(f"{head}.{claims}.AAAA")
 
 
 def test_a_refused_token_is_a_sender_that_may_not():
