@@ -89,7 +89,8 @@ def request_of(event: Envelope, defaults: Mapping[str, Any], allowed: Sequence[s
     values["compress"] = data.get("compress", defaults.get("compress", False))
     errors = _number(data, "max_errors") if data.get("max_errors") is not None else int(defaults.get("max_errors", 0))
     rest = {name: value for name, value in defaults.items() if name != "max_errors"}
-    if "output" not in values and not defaults.get("output") and values.get("inputs"):
+    named = values["output"] if "output" in values else defaults.get("output", "")
+    if not named and values.get("inputs"):
         # Beside the inputs may be beside the place that is allowed.
         values["output"] = output_beside(values["inputs"])
         _check_allowed(values["output"], allowed)

@@ -7,6 +7,8 @@ Source: numpy/lib/format.py (the header is a literal, never evaluated); PKWARE's
 """
 
 import io
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,11 +31,25 @@ class _Bytes(Protocol):
     def read(self, size: int) -> bytes: ...
 
 
+class _Sound:
+    """Bytes of an array; what is damaged is said in our words."""
+
+    def __init__(self, stream: _Bytes, url: str) -> None:
+        self._stream = stream
+        self._url = url
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise ServingError(Code.DATA_LOSS, f"{self._url}: {error}") from None
+
+
 class _Stored:
     """One array on its way in."""
 
     def __init__(self, stream: _Bytes, url: str, options: Options) -> None:
-        self._stream = stream
+        self._stream = _Sound(stream, url)
         self._url = url
         shape, is_fortran, self.dtype = self._header()
         if self.dtype.hasobject:
@@ -53,7 +69,7 @@ class _Stored:
             if version not in _HEADERS:
                 raise ValueError(f"version {version}, which only fields with names beyond latin-1 need")
             found: tuple[tuple[int, ...], bool, np.dtype[Any]] = _HEADERS[version](self._stream)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as error:
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError, tokenize.TokenError) as error:
             raise self._invalid(f"not an array that numpy saved: {' '.join(str(error).split())[:200]}") from None
         if any(size < 0 for size in found[0]):
             raise self._invalid(f"shape {found[0]}")
@@ -73,10 +89,7 @@ class _Stored:
         return array.astype(self.dtype.newbyteorder("="), copy=False)
 
     def _read(self, size: int) -> bytes:
-        try:
-            data = self._stream.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ServingError(Code.DATA_LOSS, f"{self._url}: {error}") from None
+        data = self._stream.read(size)
         if len(data) < size:
             raise ServingError(Code.DATA_LOSS, f"{self._url} ends before the rows that its header announces")
         return data
@@ -108,7 +121,7 @@ class NpyReader:
     def _open_archive(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(io.BufferedReader(SeekableFile(self._file), 1 << 20))
-        except (zipfile.BadZipFile, ValueError) as error:
+        except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, struct.error) as error:
             raise ServingError(Code.INVALID_ARGUMENT, f"{self._file.url}: not a .npz file: {error}") from None
 
     def _stored(self) -> dict[str, _Stored]:
@@ -118,7 +131,7 @@ class NpyReader:
         for name in self._archive.namelist():
             try:
                 stream = self._archive.open(name)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            except (zipfile.BadZipFile, RuntimeError, ValueError, struct.error) as error:
                 raise ServingError(Code.INVALID_ARGUMENT, f"{self._file.url}: {name[:80]!r}: {error}") from None
             found[name.removesuffix(".npy")] = _Stored(stream, f"{self._file.url}, {name[:80]!r}", self._options)
         if not found:

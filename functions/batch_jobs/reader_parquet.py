@@ -108,7 +108,7 @@ class _Errors:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, ServingError):
             return
-        if isinstance(error, (self._arrow.ArrowException, OSError)):
+        if isinstance(error, (self._arrow.ArrowException, OSError, UnicodeDecodeError)):
             text = " ".join(str(error).split())[:300]
             raise ServingError(Code.DATA_LOSS, f"{self._url}: not a Parquet file that can be read: {text}") from None
 
@@ -128,5 +128,8 @@ def _column(package: Any, values: Any) -> Column:
             )
             if not isinstance(inner, list) and len(lengths) == 1:
                 return inner.reshape(len(values), lengths.pop(), *inner.shape[1:])
-    listed: list[Any] = values.to_pylist()
+    try:
+        listed: list[Any] = values.to_pylist()
+    except UnicodeDecodeError:  # a text that is none keeps its bytes
+        listed = values.cast(package.large_binary()).to_pylist()
     return listed

@@ -226,6 +226,7 @@ def test_an_event_asks_for_a_job_and_its_sink_is_told_once_and_again(tmp_path: P
         ({"inputs": ["file:///etc/passwd"]}, 3, "PERMISSION_DENIED", "--allow"),
         ({"inputs": ["{url}/../../etc/x.csv"]}, 3, "INVALID_ARGUMENT", "leaves its folder"),
         ({"inputs": ["{url}/*.csv"]}, 3, "PERMISSION_DENIED", ".predictions' is not in"),  # beside the allowed folder
+        ({"inputs": ["{url}/*.csv"], "output": ""}, 3, "PERMISSION_DENIED", ".predictions' is not in"),
         ({"inputs": ["{url}/x.csv"], "output": "file:///tmp/elsewhere"}, 3, "PERMISSION_DENIED", "--allow"),
         ({"inputs": ["{url}/x.csv"], "model": "file:///models/other"}, 3, "PERMISSION_DENIED", "--allow"),
         ({"inputs": ["{url}/x.csv"], "url": "http://169.254.169.254/"}, 3, "PERMISSION_DENIED", "--allow"),

@@ -1,5 +1,5 @@
 """Every target."""
 
-from tests.fuzz import bodies, connections, events, files, mixes
+from tests.fuzz import batch_rows, bodies, connections, events, files, mixes
 
-TARGETS = (*bodies.TARGETS, *connections.TARGETS, *events.TARGETS, *files.TARGETS, *mixes.TARGETS)
+TARGETS = (*batch_rows.TARGETS, *bodies.TARGETS, *connections.TARGETS, *events.TARGETS, *files.TARGETS, *mixes.TARGETS)
