@@ -10,12 +10,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.body_budget import BodyBudget, BodyHold
 from functions.cold_start import ColdAnswers
-from functions.current_access import note_failed
-from functions.http import Handler, Request, Response, error_response, json_error, not_found
-from functions.inflate import inflate
+from functions.observing.current_access import note_failed
 from functions.readiness import PROBES, Readiness
+from functions.web.body_budget import BodyBudget, BodyHold
+from functions.web.inflate import inflate
+from functions.web.message import Handler, Request, Response, error_response, json_error, not_found
 from loader.priority import LOW_WORDS, low_priority
 from loader.status import Code, ServingError
 

@@ -6,7 +6,7 @@ The page and the OpenAPI document are two views of it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from functions.signature_choice import runnable
+from functions.client.signature_choice import runnable
 from loader.manager import ServableManager
 from loader.servable import ModelSpec, State
 from loader.signature import Signature

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from functions.config import Settings, load_settings
 from functions.flags import UsageError
-from functions.log_format import configure, formatter
+from functions.observing.log_format import configure, formatter
 from functions.serving import Beside, serve_process
 from functions.whole_file import write_whole
 from loader.gpu import has_gpu
@@ -21,7 +21,7 @@ from loader.status import ServingError
 if TYPE_CHECKING:
     import ssl
 
-    from functions.crew_board import Berth
+    from functions.crew.board import Berth
     from functions.server import Server
 
 USAGE = """\
@@ -56,19 +56,19 @@ zeroserve: serves TensorFlow SavedModels as functions that scale to zero
 """
 
 COMMANDS = {
-    "predict": "functions.client_cli",
-    "inspect": "functions.inspect_cli",
-    "record": "functions.record_cli",
-    "events": "functions.events_cli",
-    "watch": "functions.watch_cli",
-    "deployer": "functions.deployer_cli",
-    "compare": "functions.compare_cli",
-    "coldstart": "functions.coldstart_cli",
-    "gateway": "functions.gateway_cli",
-    "monitoring": "functions.monitoring_cli",
-    "batch": "functions.batch_cli",
-    "export": "functions.export_cli",
-    "completion": "functions.completion_cli",
+    "predict": "functions.commands.predict",
+    "inspect": "functions.commands.inspect",
+    "record": "functions.commands.record",
+    "events": "functions.commands.events",
+    "watch": "functions.commands.watch",
+    "deployer": "functions.commands.deployer",
+    "compare": "functions.commands.compare",
+    "coldstart": "functions.commands.coldstart",
+    "gateway": "functions.commands.gateway",
+    "monitoring": "functions.commands.monitoring",
+    "batch": "functions.commands.batch",
+    "export": "functions.commands.export",
+    "completion": "functions.commands.completion",
 }
 """Command -> the module whose `main` runs it: none is imported where a server starts."""
 
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command in COMMANDS:
             return int(import_module(COMMANDS[command]).main(words))
         if command in CLUSTER_COMMANDS:
-            from functions.cluster_cli import main as cluster  # noqa: PLC0415  a server does not need it
+            from functions.commands.cluster import main as cluster  # noqa: PLC0415  a server does not need it
 
             return cluster(command, words)
     except UsageError as error:
@@ -130,7 +130,7 @@ def _serve(words: Sequence[str]) -> int:
     level = "WARNING" if settings.demo else settings.log_level.upper()
     configure(level, settings.log_format)
     if settings.traces:
-        from functions.observers import check_telemetry  # noqa: PLC0415  only with the flag
+        from functions.observing.observers import check_telemetry  # noqa: PLC0415  only with the flag
 
         check_telemetry()
     try:
@@ -155,7 +155,7 @@ def _serve(words: Sequence[str]) -> int:
             on_loaded=lambda: _greet(settings, sockets[0]),
             beside=beside,
         )
-    from functions.crew import Crew  # noqa: PLC0415  only with several workers
+    from functions.crew.parent import Crew  # noqa: PLC0415  only with several workers
 
     _write_port(settings, sockets[0])
     end_seconds = 2 * settings.drain_timeout_seconds + END_SECONDS
@@ -189,7 +189,7 @@ def _work(
 def _tls(settings: Settings) -> "ssl.SSLContext | None":
     if not settings.ssl_config_file:
         return None
-    from functions.tls_settings import read_tls  # noqa: PLC0415  only with the flag
+    from functions.web.tls import read_tls  # noqa: PLC0415  only with the flag
 
     return read_tls(settings.ssl_config_file)
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from functions.http import Handler, Request, Response
-from functions.rest_path import parse_prediction
+from functions.rest.path import parse_prediction
+from functions.web.message import Handler, Request, Response
 from loader.status import Code, ServingError
 
 PICTURES = {

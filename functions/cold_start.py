@@ -21,10 +21,10 @@ import time
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
-from functions.http_service import Send
-from functions.metrics import Gauge, Metrics
-from functions.metrics_text import Labels
+from functions.observing.metrics import Gauge, Metrics
+from functions.observing.metrics_text import Labels
 from functions.process_age import process_age
+from functions.web.service import Send
 
 PHASES = ("import", "library", "list", "download", "load", "warmup")
 TOTAL = "total"

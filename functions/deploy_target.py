@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import functions_framework.aio
 
-from functions import deploy_worker
+from functions.deployer import worker as deploy_worker
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from functions.deploy_app import DeployApplication
+    from functions.deployer.app import DeployApplication
 
 deploy_worker.prepare()
 

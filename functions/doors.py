@@ -6,21 +6,21 @@ from functools import partial
 from typing import Any
 
 from functions.asgi import Doors
-from functions.body_budget import BodyBudget
 from functions.cloud_event import CloudEvents, EventRules
 from functions.config import Settings
 from functions.first_load import FirstLoad
-from functions.grpc_door import GrpcServices, grpc_door
-from functions.http import Handler
-from functions.image_request import ImageLimits
 from functions.late_doors import late_doors, late_oip_grpc
-from functions.metrics import Metrics
 from functions.models import Models
-from functions.monitoring import Monitoring, monitoring_path
-from functions.oip_repository import ConfigRepository
+from functions.observing.metrics import Metrics
+from functions.observing.monitoring import Monitoring, monitoring_path
+from functions.oip.repository import ConfigRepository
 from functions.readiness import Readiness
-from functions.rest import RestApi
-from functions.rest_verbs import RestVerbs
+from functions.rest.api import RestApi
+from functions.rest.image_request import ImageLimits
+from functions.rest.verbs import RestVerbs
+from functions.rpc.door import GrpcServices, grpc_door
+from functions.web.body_budget import BodyBudget
+from functions.web.message import Handler
 from loader.storage import read_object
 
 

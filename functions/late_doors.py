@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 from functions.first_load import FirstLoad
-from functions.http import Handler, Request, Response
-from functions.metrics import Metrics
 from functions.models import Models
-from functions.oip_repository import ConfigRepository
+from functions.observing.metrics import Metrics
+from functions.oip.repository import ConfigRepository
+from functions.web.message import Handler, Request, Response
 
 
 def late_doors(
@@ -27,8 +27,8 @@ def late_doors(
     """
 
     def oip() -> Handler:
-        from functions.oip_models import OipModels  # noqa: PLC0415  see above
-        from functions.oip_rest import OipRest  # noqa: PLC0415
+        from functions.oip.calls import OipModels  # noqa: PLC0415  see above
+        from functions.oip.rest import OipRest  # noqa: PLC0415
 
         seen = OipModels(models.manager, metrics, wait=first_load.wait_for, repository=repository)
         return OipRest(seen, metrics, timeout=timeout).handle
@@ -36,7 +36,7 @@ def late_doors(
     def openapi() -> Handler:
         from importlib.metadata import version  # noqa: PLC0415
 
-        from functions.openapi import OpenApi  # noqa: PLC0415
+        from functions.rest.openapi import OpenApi  # noqa: PLC0415
 
         return OpenApi(models.manager, version("zeroserve")).handle
 
@@ -55,8 +55,8 @@ def late_oip_grpc(
     """Adds the Open Inference Protocol's gRPC service to a server, and gives its name."""
 
     def add(server: Any) -> tuple[str, ...]:
-        from functions.oip_grpc import SERVICE, OipServicer  # noqa: PLC0415  see above
-        from functions.oip_models import OipModels  # noqa: PLC0415
+        from functions.oip.calls import OipModels  # noqa: PLC0415
+        from functions.oip.grpc_service import SERVICE, OipServicer  # noqa: PLC0415  see above
         from functions.proto import open_inference_pb2_grpc  # noqa: PLC0415
 
         seen = OipModels(models.manager, metrics, wait=first_load.wait_for, repository=repository)

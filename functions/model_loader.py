@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from functions.cold_start import ColdStart
 from functions.config import Settings
-from functions.metrics import Metrics
+from functions.observing.metrics import Metrics
 from functions.scheduling import Scheduling
 from functions.session_settings import session_options, worker_cpus
 from loader import saved_model, tensorflow_c, warmup

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 from functions.cold_start import ColdStart
 from functions.config import Settings
 from functions.demo.bundle import demo_model
-from functions.metrics import Counter, Gauge, Metrics
-from functions.metrics_text import Samples
-from functions.unloaded_models import UnloadedModels
-from functions.version_metrics import VersionMetrics
+from functions.observing.metrics import Counter, Gauge, Metrics
+from functions.observing.metrics_text import Samples
+from functions.observing.version_metrics import VersionMetrics
+from functions.oip.unloaded_models import UnloadedModels
 from loader import completeness
 from loader.cache import ModelCache
 from loader.config_file import MAX_CONFIG_BYTES, ConfigFile, Reload, read_local
@@ -33,8 +33,8 @@ from loader.stored_version import StoredVersion
 from loader.transition import Transition
 
 if TYPE_CHECKING:
-    from functions.crew_board import Berth
-    from functions.crew_member import CrewMember
+    from functions.crew.board import Berth
+    from functions.crew.member import CrewMember
     from functions.model_loader import ModelLoader
     from loader.signed_model import SigningKeys
 
@@ -118,7 +118,8 @@ class Models:
             self._reload_here = self.source.reload
             self._statuses_here = self.manager.statuses
         else:
-            from functions import crew_member, crew_models  # noqa: PLC0415  only with several workers
+            from functions.crew import member as crew_member  # noqa: PLC0415  only with several workers
+            from functions.crew import models as crew_models  # noqa: PLC0415  only with several workers
 
             self.manager = manager = crew_models.CrewManager(self._fetch, self._load, options)
             self.source = source = crew_models.CrewSource(manager, storage, missing, source_options, self._looked)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from functions.catalog import ModelEntry, read_catalog
-from functions.http import JSON_HEADERS, Header, Request, Response, json_error
+from functions.web.message import JSON_HEADERS, Header, Request, Response, json_error
 from loader import dtypes
 from loader.manager import ServableManager
 from loader.signature import TensorSpec

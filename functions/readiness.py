@@ -7,7 +7,7 @@ Once reached it stays so until the drain: a bad version that arrives later must 
 import json
 from collections.abc import Callable, Sequence
 
-from functions.http import JSON_HEADERS, TEXT_HEADERS, Response
+from functions.web.message import JSON_HEADERS, TEXT_HEADERS, Response
 
 PROBES = frozenset({"healthz", "readyz"})
 """Paths of the probes, without the slash."""

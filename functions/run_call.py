@@ -1,14 +1,14 @@
 """One prediction run: what every protocol does between its codec and the scheduler, in one place.
 
 Here the version, its inputs and its outputs are known, whoever asked: so runs are counted here, and here the record of
-the request (`functions.access`) hears what answered it.
+the request (`functions.observing.access`) hears what answered it.
 """
 
 import time
 from typing import Any, TypeVar
 
-from functions.current_access import current
-from functions.metrics import Metrics
+from functions.observing.current_access import current
+from functions.observing.metrics import Metrics
 from loader.inference import Call
 from loader.servable import Servable
 

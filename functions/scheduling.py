@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.config import Settings
-from functions.metrics import Metrics
+from functions.observing.metrics import Metrics
 from functions.sidecar import read_sidecar
 from loader.saved_model import SavedModel
 from loader.scheduler import DirectScheduler, Scheduler
@@ -14,7 +14,7 @@ from loader.servable import ServableId
 from loader.status import Code, ServingError
 
 if TYPE_CHECKING:
-    from functions.batch_metrics import BatchMetrics
+    from functions.observing.batch_metrics import BatchMetrics
     from loader.batch_device import BatchDevice
     from loader.batching_parameters import BatchingParameters
 
@@ -67,7 +67,7 @@ class Scheduling:
         if not settings.enable_batching:
             _refuse_unused(settings)
         else:
-            from functions import batch_metrics  # noqa: PLC0415  only with the flag
+            from functions.observing import batch_metrics  # noqa: PLC0415  only with the flag
             from loader import batch_device  # noqa: PLC0415
 
             whole = batching_parameters(settings)

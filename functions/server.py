@@ -14,18 +14,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from functions.asgi import Application, AsgiApplication, Doors
-from functions.body_budget import BodyBudget
 from functions.cold_start import TELLING_SECONDS, ColdAnswers, ColdStart
 from functions.config import Settings
-from functions.metrics import Gauge, Metrics
-from functions.metrics_text import Labels
-from functions.observers import observers
+from functions.observing.metrics import Gauge, Metrics
+from functions.observing.metrics_text import Labels
+from functions.observing.observers import observers
 from functions.process_age import process_age
 from functions.readiness import Readiness
+from functions.web.body_budget import BodyBudget
 from loader.status import Code, ServingError
 
 if TYPE_CHECKING:
-    from functions.crew_board import Berth
+    from functions.crew.board import Berth
     from functions.models import Models
 
 OBSERVERS_SECONDS = 3.0

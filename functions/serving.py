@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import ssl
 
     from functions.asgi import AsgiApplication
-    from functions.crew_board import Berth
+    from functions.crew.board import Berth
     from functions.server import Server
 
 
@@ -69,7 +69,7 @@ def serve_process(
         signal.signal(number, end_at_once)
     server.start()
     companion = beside(server) if beside is not None else None
-    from functions.http_server import serve  # noqa: PLC0415  while the runtime loads in its thread
+    from functions.web.server import serve  # noqa: PLC0415  while the runtime loads in its thread
 
     on_listen()
     if berth is not None and berth.again:

@@ -40,7 +40,7 @@ def prepare() -> None:
         _settings = load_settings()
         _settings.require_models()
         if _settings.traces:
-            from functions.observers import check_telemetry  # noqa: PLC0415  only with the flag
+            from functions.observing.observers import check_telemetry  # noqa: PLC0415  only with the flag
 
             check_telemetry()
     except UsageError as error:
@@ -85,7 +85,7 @@ def _start() -> "Server":
 
         assert _settings is not None  # noqa: S101  prepare() comes first
         if _settings.log_format == "json":
-            from functions.log_format import configure  # noqa: PLC0415  else the framework's log is good enough
+            from functions.observing.log_format import configure  # noqa: PLC0415  else the framework's log is good enough
 
             configure(_settings.log_level.upper(), _settings.log_format)
         _server = Server(_settings)

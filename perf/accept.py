@@ -3,7 +3,7 @@
     python -m perf.accept [--processes 2] [--connections 32] [--rounds 6]
 
 Three ways: all wait for one shared socket (`shared`), a socket each by SO_REUSEPORT (`reuseport`), and one shared
-socket where whoever has more than another waits (`fair`, functions/crew_accept.py). A client opens its connections one
+socket where whoever has more than another waits (`fair`, functions/crew/accept.py). A client opens its connections one
 after the other, and in every second round sends a first byte on each at once. Prints how many each process got.
 """
 
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import uvloop
 
-from functions.crew_accept import FairListener
-from functions.crew_board import Berth, Board
+from functions.crew.accept import FairListener
+from functions.crew.board import Berth, Board
 
 WAYS = ("shared", "reuseport", "fair")
 SETTLE_SECONDS = 0.3

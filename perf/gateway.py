@@ -27,7 +27,7 @@ import loader.protos as _protos
 assert _protos
 from tensorflow_serving.apis import predict_pb2  # noqa: E402
 
-from functions.gateway_run import envoy_program, running, write_keys  # noqa: E402
+from functions.commands.gateway_run import envoy_program, running, write_keys  # noqa: E402
 from knative.gateway.settings import Gateway, parse_limit  # noqa: E402
 from loader.tensor_proto import from_array  # noqa: E402
 from tests.functions.served import ROOT, running_server  # noqa: E402

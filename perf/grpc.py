@@ -56,10 +56,10 @@ def grpcio_server(kind: str) -> None:
     """Runs a grpcio server with our servicers until it is killed; prints its port."""
     from functions.config import load_settings  # noqa: PLC0415
     from functions.first_load import FirstLoad  # noqa: PLC0415
-    from functions.grpc_door import GrpcServices  # noqa: PLC0415
-    from functions.metrics import Metrics  # noqa: PLC0415
     from functions.models import Models  # noqa: PLC0415
+    from functions.observing.metrics import Metrics  # noqa: PLC0415
     from functions.readiness import Readiness  # noqa: PLC0415
+    from functions.rpc.door import GrpcServices  # noqa: PLC0415
 
     metrics = Metrics()
     models = Models(load_settings(["--model_name=half_plus_two", f"--model_base_path={MODEL}"]), metrics)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from functions.json_decode import decode_predict
-from functions.json_encode import encode_predictions
-from functions.json_fast import read_numbers
+from functions.rest.json_decode import decode_predict
+from functions.rest.json_encode import encode_predictions
+from functions.rest.json_fast import read_numbers
 from loader import dtypes
 from loader.signature import Signature, TensorSpec
 

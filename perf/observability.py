@@ -37,7 +37,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from functions.gateway_run import envoy_program, running, write_keys
+from functions.commands.gateway_run import envoy_program, running, write_keys
 from knative.gateway.settings import Gateway, parse_limit
 from perf.models import CASES, body
 from perf.server import ROOT, Server, keep, model_of

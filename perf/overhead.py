@@ -28,14 +28,16 @@ from typing import Any
 
 import uvloop
 
-from functions import http1, metrics, rest_verbs
 from functions.asgi import Application
 from functions.config import load_settings
-from functions.http_server import HttpServer
-from functions.http_service import HttpService
-from functions.rest import RestApi
-from functions.rest_verbs import RestVerbs
+from functions.observing import metrics
+from functions.rest import verbs as rest_verbs
+from functions.rest.api import RestApi
+from functions.rest.verbs import RestVerbs
 from functions.server import Server
+from functions.web import http1
+from functions.web.server import HttpServer
+from functions.web.service import HttpService
 from perf.models import body
 from perf.server import ROOT, models_root
 

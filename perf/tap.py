@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from functions.access import REST, new_access
 from functions.config import Settings
+from functions.observing.access import REST, new_access
 from functions.tap import event_sink, recorder
 from functions.tap.tap import Tap
 from loader.inference import predict_call

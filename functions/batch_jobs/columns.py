@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from functions.batch_jobs.rows import MISSING, VALUE, Column, Fault, Rows, one_line
-from functions.client_values import cast
+from functions.client.values import cast
 from loader import dtypes
 from loader.dtypes import Array
 from loader.signature import Signature, TensorSpec

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from functions.client import Client
-from functions.signature_choice import choose
+from functions.client.signature_choice import choose
 from loader import completeness
 from loader.cache import ModelCache
 from loader.cpu import cpu_count

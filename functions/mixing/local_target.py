@@ -10,8 +10,8 @@ from contextvars import ContextVar
 
 import numpy as np
 
+from functions.client.signature_choice import choose
 from functions.first_load import CHECK_SECONDS
-from functions.signature_choice import choose
 from loader import dtypes
 from loader.dtypes import Array
 from loader.inference import predict_call

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from functions.metrics import Metrics
 from functions.mixing.local_target import LocalTarget
 from functions.mixing.remote_target import RemoteTargets
 from functions.mixing.step_metrics import MixMetrics, MixObserver
+from functions.observing.metrics import Metrics
 from loader.dtypes import Array
 from loader.manager import ServableManager
 from loader.mixing.declaration import Mix, parse_mix
@@ -94,7 +94,7 @@ class MixScheduler:
         self, feeds: Mapping[str, Array], fetches: Sequence[str], *, deadline: float | None = None
     ) -> list[Array]:
         """Runs once; see `Scheduler.run`. Inputs and outputs are fed and fetched under their own names."""
-        await asyncio.sleep(0)  # into a task, whose context the steps and their spans share: see functions/eager.py
+        await asyncio.sleep(0)  # into a task, whose context the steps and their spans share: see functions/web/eager.py
         return await self._mixer.run(feeds, fetches, deadline)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from functions.client import Client
-from functions.outgoing import outgoing
+from functions.observing.outgoing import outgoing
 from loader.dtypes import Array
 from loader.mixing.target import Target
 from loader.status import Code, ServingError

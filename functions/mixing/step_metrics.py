@@ -1,6 +1,6 @@
 """What becomes of the rows of mixes, as metrics."""
 
-from functions.metrics import Counter, Histogram, Metrics
+from functions.observing.metrics import Counter, Histogram, Metrics
 from loader.servable import ServableId
 from loader.status import Code
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from functions.current_access import current
+from functions.observing.current_access import current
 from loader.run_observer import run_observer
 from loader.status import ServingError
 

@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from functions.http import HTTP_STATUS
 from functions.routing.exposition import Totals
 from functions.routing.interval import UNKNOWN, Interval, difference, mean, quantile, share
 from functions.routing.sample_ratio import THRESHOLD, p_value
 from functions.tap.outcomes import COUNT, SQUARES, SUM
+from functions.web.message import HTTP_STATUS
 from loader.status import Code
 
 QUANTILES = (0.5, 0.95, 0.99)

@@ -1,6 +1,6 @@
-"""What routing counts. Thread safety: as `functions/metrics.py`."""
+"""What routing counts. Thread safety: as `functions/observing/metrics.py`."""
 
-from functions.metrics import Counter, Histogram, Metrics
+from functions.observing.metrics import Counter, Histogram, Metrics
 from functions.routing.router import Decision, Why
 
 SECONDS_BOUNDS: tuple[float, ...] = tuple(0.0005 * 2.0**i for i in range(18))

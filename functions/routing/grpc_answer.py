@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 import loader.protos as _protos  # before the messages: see there
-from functions.oip_contents import from_contents
-from functions.oip_tensors import from_raw
+from functions.oip.contents import from_contents
+from functions.oip.tensors import from_raw
 from functions.proto import open_inference_pb2
 from functions.routing.comparison import Answer
 from loader.dtypes import Array

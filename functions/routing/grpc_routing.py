@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from functions.current_access import note_peer
-from functions.grpc_status import cut
+from functions.observing.current_access import note_peer
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_grpc import GrpcAnswer, GrpcPeers
 from functions.routing.peer_headers import COPY, FORWARDED, REVISION, TAG_HEADER
@@ -19,6 +18,7 @@ from functions.routing.router import Asked, Decision, Router, Why
 from functions.routing.shadow import Copy, Shadow
 from functions.routing.table import UserKey
 from functions.routing.user_key import find_key
+from functions.rpc.status import cut
 from loader.status import Code, ServingError
 
 _PREDICTION = "/tensorflow.serving.PredictionService/"

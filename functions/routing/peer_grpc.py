@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from functions.outgoing import outgoing
+from functions.observing.outgoing import outgoing
 from functions.routing.peer_address import PeerAddress
 from functions.routing.peer_headers import FORWARDED, REVISION, answer_metadata, request_metadata
 from functions.routing.peer_rest import MAX_WAITING

@@ -11,10 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from functions.http import Request, Response
-from functions.outgoing import Outgoing, outgoing
+from functions.observing.outgoing import Outgoing, outgoing
 from functions.routing.peer_address import PeerAddress
 from functions.routing.peer_headers import FORWARDED, REVISION, TIMEOUT, answer_headers, request_headers
+from functions.web.message import Request, Response
 from loader.status import Code, ServingError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class RestPeers:
 
     async def _ask(self, tag: str, request: Request, deadline: float) -> Response | None:
         session = self._session or await self._open()
-        await asyncio.sleep(0)  # into a task, where timeouts work: see functions/eager.py
+        await asyncio.sleep(0)  # into a task, where timeouts work: see functions/web/eager.py
         import aiohttp  # noqa: PLC0415  imported by _open
 
         again = True

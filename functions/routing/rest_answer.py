@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from functions.oip_tensors import from_raw
+from functions.oip.tensors import from_raw
 from functions.routing.comparison import Answer
 from loader.dtypes import Array
 

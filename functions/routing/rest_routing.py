@@ -3,8 +3,7 @@
 import time
 from dataclasses import replace
 
-from functions.current_access import note_peer
-from functions.http import Handler, Request, Response, error_response
+from functions.observing.current_access import note_peer
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_headers import COPY, FORWARDED, REVISION, TAG_HEADER, TIMEOUT
 from functions.routing.peer_rest import RestPeers
@@ -13,6 +12,7 @@ from functions.routing.shadow import Copy, Shadow
 from functions.routing.table import UserKey
 from functions.routing.target import Target, Targets
 from functions.routing.user_key import find_key
+from functions.web.message import Handler, Request, Response, error_response
 from loader.status import Code, ServingError
 
 _COPY = COPY.encode()

@@ -3,8 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from functions.config import Settings
-from functions.http import Handler
-from functions.metrics import Metrics
+from functions.observing.metrics import Metrics
 from functions.routing.counts import RoutingCounts
 from functions.routing.peer_address import parse_peer_address
 from functions.routing.peer_rest import RestPeers
@@ -12,6 +11,7 @@ from functions.routing.rest_routing import RestRouting
 from functions.routing.router import Router
 from functions.routing.routes_file import RoutesFile
 from functions.routing.shadow import Shadow
+from functions.web.message import Handler
 
 if TYPE_CHECKING:
     from functions.routing.peer_grpc import GrpcPeers

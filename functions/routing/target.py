@@ -1,6 +1,6 @@
 """What a REST path names: the model, and a version or a label of it. Pure.
 
-The forms are those of `functions/rest_path.py` and `functions/oip_rest.py`, which answer a path of any other form.
+The forms are those of `functions/rest/path.py` and `functions/oip/rest.py`, which answer a path of any other form.
 """
 
 import re

@@ -3,7 +3,7 @@
 At any time `sampled = passed + dropped + those that wait`.
 """
 
-from functions.metrics import Counter, Metrics
+from functions.observing.metrics import Counter, Metrics
 
 RECORD, LOG, FEEDBACK = "record", "prediction_log", "feedback"
 """The exits."""

@@ -16,11 +16,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from functions.http import JSON_HEADERS, Handler, Header, Request, Response, error_response, json_error
 from functions.tap.counts import FEEDBACK
 from functions.tap.event_sink import Event, EventSink, Letter
 from functions.tap.feedback_id import Answer, FeedbackIds
 from functions.tap.outcomes import MAX_OUTCOME, Outcomes
+from functions.web.message import JSON_HEADERS, Handler, Header, Request, Response, error_response, json_error
 from loader.status import Code, ServingError
 
 TYPE = "com.zeroserve.feedback.v1"

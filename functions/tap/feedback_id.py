@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from functions.access import request_id
+from functions.observing.access import request_id
 from loader.status import Code, ServingError
 
 MAX_ID = 1024

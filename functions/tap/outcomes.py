@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from functions.metrics import Counter, Gauge, Metrics
-from functions.metrics_text import Labels
+from functions.observing.metrics import Counter, Gauge, Metrics
+from functions.observing.metrics_text import Labels
 
 COUNT, SUM, SQUARES = "zeroserve_outcomes", "zeroserve_outcomes_sum", "zeroserve_outcomes_squares_sum"
 """Gauges, since outcomes may be negative; they are added up over processes."""

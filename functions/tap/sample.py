@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from functions.access import Access
+from functions.observing.access import Access
 from loader import dtypes
 from loader.dtypes import Array
 from loader.inference import Classifications, Predictions, Regressions
@@ -68,7 +68,7 @@ class Sample:
     Attributes:
         kind: `predict`, `classify`, `regress` or `multi_inference`.
         model, version: that answered.
-        request_id: see `functions.access`.
+        request_id: see `functions.observing.access`.
         protocol: `REST` or `GRPC`.
         api: as the door calls it: `predict`, `ModelInfer`...
         traceparent: of the request's span, or of the caller's; empty for none.

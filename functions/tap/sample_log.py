@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import loader.protos as _protos  # before the messages: see there
-from functions.grpc_results import write_classifications, write_regressions
+from functions.rpc.results import write_classifications, write_regressions
 from functions.tap.sample import CLASSIFY, EXAMPLES, MULTI, PREDICT, Answered, Omitted, Sample, Value
 from loader.signature import CLASSIFY_METHOD, REGRESS_METHOD
 from loader.tensor_proto import write

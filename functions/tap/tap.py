@@ -13,12 +13,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from functions.access import Access
 from functions.cold_start import ColdStart
 from functions.config import Settings, own_service, sink_environment
 from functions.flags import UsageError
-from functions.http import Handler
-from functions.metrics import Metrics
+from functions.observing.access import Access
+from functions.observing.metrics import Metrics
 from functions.routing.peer_headers import COPY
 from functions.tap import counts
 from functions.tap.counts import TapCounts
@@ -29,6 +28,7 @@ from functions.tap.outcomes import Outcomes
 from functions.tap.prediction_logger import LogRules, PredictionLogger, source
 from functions.tap.recorder import MAX_RECORD_BYTES, Recorder, RecordRules
 from functions.tap.shares import Shares
+from functions.web.message import Handler
 from loader.servable import Servable
 from loader.status import ServingError
 from loader.storage import open_storage
@@ -101,7 +101,7 @@ class Tap:
             self._ids = FeedbackIds(settings.feedback_secrets, settings.feedback_max_age_seconds)
 
     def begun(self, access: Access) -> None:
-        """Takes part in a request: see `functions.access.Sink`."""
+        """Takes part in a request: see `functions.observing.access.Sink`."""
         if _COPY not in access.headers:
             access.tap = self
 
@@ -112,7 +112,7 @@ class Tap:
         """Nothing: what is to be known is known with the run."""
 
     def answered(self, access: Access, servable: Servable, feeds: "Mapping[str, Array]", result: Any) -> None:
-        """See `functions.access.Tap`."""
+        """See `functions.observing.access.Tap`."""
         try:
             if self._ids is not None:
                 answer = Answer(access.request_id, servable.id.name, servable.id.version, int(time.time()))

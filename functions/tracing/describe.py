@@ -6,7 +6,7 @@ Source: OpenTelemetry Semantic Conventions 1.37, "HTTP spans" and "gRPC" (names,
 import re
 from typing import Any
 
-from functions.access import GRPC, Access
+from functions.observing.access import GRPC, Access
 from functions.tracing.spans import SERVER, Link, Span
 from loader.status import Code
 

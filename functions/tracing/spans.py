@@ -16,8 +16,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from functions.access import MAX_RUNS, Access, Trace
-from functions.trace_context import new_span_id
+from functions.observing.access import MAX_RUNS, Access, Trace
+from functions.observing.trace_context import new_span_id
 from loader.run_log import Batch, Ran, RunObserver
 
 INTERNAL, SERVER, CLIENT = 0, 1, 2

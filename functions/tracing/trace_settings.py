@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from functions.flags import UsageError
-from functions.trace_context import TraceParent
+from functions.observing.trace_context import TraceParent
 
 EXPORTER = "opentelemetry.exporter.otlp.proto.http"
 PROTOCOL = "http/protobuf"

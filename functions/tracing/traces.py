@@ -3,9 +3,9 @@
 import time
 from typing import TYPE_CHECKING
 
-from functions.access import Access, Observer
-from functions.metrics import Counter, Metrics
-from functions.trace_context import new_span_id, new_trace_id
+from functions.observing.access import Access, Observer
+from functions.observing.metrics import Counter, Metrics
+from functions.observing.trace_context import new_span_id, new_trace_id
 from functions.tracing.exporter import Sender, SpanExporter
 from functions.tracing.spans import INTERNAL, RequestTrace, Span
 from functions.tracing.trace_settings import TraceSettings
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Traces(Observer):
-    """The traces; a `functions.observers.Observer`.
+    """The traces; a `functions.observing.observers.Observer`.
 
     Args:
         settings: what the OTEL_* variables say.

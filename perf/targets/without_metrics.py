@@ -2,8 +2,8 @@
 
 import sys
 
-from functions import metrics
 from functions.cli import main
+from functions.observing import metrics
 
 
 def _nothing(*_: object) -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from functions.cli import main
-from functions.events_cli import EVENT_TYPES
+from functions.commands.events import EVENT_TYPES
 from knative import kubeconfig
 from knative.client import Client
 from knative.eventing import FUNCTION, Installation

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from events.own_event import CREATED, REMOVED, SWEEP
-from functions.cluster_cli import main as cluster_command
-from functions.metrics import DEFAULT_PATH
+from functions.commands.cluster import main as cluster_command
+from functions.observing.metrics import DEFAULT_PATH
 from knative import keys
 from knative.declaration import DECLARATION_KEY, config_map, declaration_text
 from knative.traffic import TrafficTarget

@@ -5,7 +5,7 @@ import pytest
 from events.door import SWEEPS
 from events.envelope import envelopes
 from events.rollout_event import RolloutEvents
-from functions.events_cli import EVENT_TYPES
+from functions.commands.events import EVENT_TYPES
 from tests.servers.sink import sink_server
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import grpc
 
 from functions.asgi import is_grpc
-from functions.http_service import Receive, Scope, Send
+from functions.web.service import Receive, Scope, Send
 from tests.functions.http_running import Running, running
 
 _HOP = {b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"host"}
@@ -72,7 +72,7 @@ class Gateway:
             self._session = aiohttp.ClientSession(auto_decompress=False)
         url = f"http://{backend}{path}" + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
         kept = {name.decode(): value.decode() for name, value in scope["headers"] if name not in _HOP}
-        await asyncio.sleep(0)  # into a task: see functions/eager.py
+        await asyncio.sleep(0)  # into a task: see functions/web/eager.py
         kept["Host"] = dict(scope["headers"])[b"host"].decode()
         async with self._session.request(scope["method"], url, headers=kept, data=body or None) as answer:
             content = await answer.read()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from functions.gateway_run import envoy_program, running, write_keys
+from functions.commands.gateway_run import envoy_program, running, write_keys
 from knative.gateway.settings import Gateway
 
 ALICE = "alice-has-this-key-000"

@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 import hpack
 
-from functions import http2_frames as h2
+from functions.web import http2_frames as h2
 
 POST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/echo"), (b":authority", b"test")]
 GET = [(b":method", b"GET"), *POST[1:]]

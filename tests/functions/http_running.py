@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import uvloop
 
-from functions.http_server import HttpServer
-from functions.http_service import AsgiApplication, HttpLimits
+from functions.web.server import HttpServer
+from functions.web.service import AsgiApplication, HttpLimits
 
 
 class Running:

@@ -14,7 +14,7 @@ import requests
 import loader.protos as _protos
 from events.outcome import Outcome, State
 from events.rollout_event import KINDS
-from functions.landing_metrics import LandingMetrics
+from functions.observing.landing_metrics import LandingMetrics
 from functions.proto import open_inference_pb2 as oip
 from functions.proto import open_inference_pb2_grpc as oip_grpc
 from knative.gateway.settings import Gateway, parse_limit

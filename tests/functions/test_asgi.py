@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from functions.asgi import Application, Doors
-from functions.body_budget import BodyBudget, BodyHold
-from functions.http import Request, Response
 from functions.readiness import Readiness
+from functions.web.body_budget import BodyBudget, BodyHold
+from functions.web.message import Request, Response
 from loader.status import Code, ServingError
 
 LIMIT = 1000

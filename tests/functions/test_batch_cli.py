@@ -275,10 +275,10 @@ def test_a_failure_that_may_pass_is_not_final_and_a_sink_that_is_away_fails_the_
     assert (status, "was not delivered" in err) == (1, True)
 
 
-@pytest.mark.parametrize("module", ["numpy", "pyarrow", "grpc", "loader.tensorflow_c", "functions.batch_job_cli"])
+@pytest.mark.parametrize("module", ["numpy", "pyarrow", "grpc", "loader.tensorflow_c", "functions.commands.batch_job"])
 def test_a_server_and_the_commands_of_a_cluster_load_none_of_it(module: str) -> None:
     code = (
-        "import sys, functions.cli, functions.batch_cli, functions.batch_install_cli;"
+        "import sys, functions.cli, functions.commands.batch, functions.commands.batch_install;"
         f"sys.exit({module!r} in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

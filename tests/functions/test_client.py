@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from functions.client import Client
-from functions.client_cli import main
-from functions.client_values import cast, inputs_from_image, inputs_from_json, inputs_from_npy, to_json
+from functions.client.values import cast, inputs_from_image, inputs_from_json, inputs_from_npy, to_json
+from functions.commands.predict import main
 from loader import dtypes
 from loader.signature import PREDICT_METHOD, Signature, TensorSpec
 from loader.status import Code, ServingError

@@ -7,7 +7,7 @@ import pytest
 from cloudevents.http import from_http
 
 from functions.cloud_event import CloudEvents, EventRules
-from functions.http import Request, Response
+from functions.web.message import Request, Response
 from loader.status import Code, ServingError
 
 BINARY = {

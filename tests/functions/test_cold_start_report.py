@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.cold_start import OFFSET_SECONDS, PHASES, SECONDS, TOTAL
-from functions.cold_start_report import pod_phases, report, text
+from functions.commands.cold_start_report import pod_phases, report, text
 from tests.functions.command import Command
 from tests.functions.served import GOLDEN_MODELS, ROOT
 

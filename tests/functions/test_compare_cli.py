@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from scipy import stats
 
-from functions.compare_cli import EXIT_FAILED, main
-from functions.metrics import Metrics
+from functions.commands.compare import EXIT_FAILED, main
+from functions.observing.metrics import Metrics
 from functions.routing.arm_report import as_json, lines, report
 from functions.routing.counts import RoutingCounts
 from functions.routing.exposition import Totals, samples

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from functions.cli import CLUSTER_COMMANDS, COMMANDS, main
-from functions.completion_cli import SHELLS, options, script
+from functions.commands.completion import SHELLS, options, script
 
 
 def test_every_command_is_there():
@@ -48,5 +48,5 @@ def test_another_shell_is_refused(capsys):
 
 
 def test_a_server_does_not_load_it():
-    code = "import sys, functions.cli; sys.exit('functions.completion_cli' in sys.modules)"
+    code = "import sys, functions.cli; sys.exit('functions.commands.completion' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -314,11 +314,11 @@ def test_workers_share_the_unix_socket_too(tmp_path: Path) -> None:
 
 def test_workers_that_end_at_once_are_replaced_at_growing_intervals(tmp_path: Path) -> None:
     script = (
-        "import functions.crew, sys, time\n"
+        "import functions.crew.parent, sys, time\n"
         "def work(berth):\n"
         "    with open(sys.argv[1], 'a') as out: out.write(f'{time.monotonic()}\\n')\n"
         "    return 3\n"
-        "sys.exit(functions.crew.Crew(1, [], work, end_seconds=5).run()[0])\n"
+        "sys.exit(functions.crew.parent.Crew(1, [], work, end_seconds=5).run()[0])\n"
     )
     births = tmp_path / "births"
     with subprocess.Popen([sys.executable, "-c", script, str(births)], cwd=ROOT) as process:

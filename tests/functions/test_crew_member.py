@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from functions.crew_board import Berth, Board
-from functions.crew_ledger import Ledger
-from functions.crew_mail import Mail, NoAnswerError
-from functions.crew_member import CrewMember
-from functions.crew_models import CrewManager, CrewSource
-from functions.metrics import Gauge, Metrics
+from functions.crew.board import Berth, Board
+from functions.crew.ledger import Ledger
+from functions.crew.mail import Mail, NoAnswerError
+from functions.crew.member import CrewMember
+from functions.crew.models import CrewManager, CrewSource
+from functions.observing.metrics import Gauge, Metrics
 from loader.manager import ManagerOptions
 from loader.model_config import ModelConfig
 from loader.servable import ServableId, State

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.crew_view import CrewView, WorkerState, whole_version
+from functions.crew.view import CrewView, WorkerState, whole_version
 from loader.servable import State, VersionStatus
 from loader.status import Code, ServingError
 

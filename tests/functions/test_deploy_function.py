@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from events.envelope import envelopes
-from functions.deploy_function import deploy_function
-from functions.deployer_settings import DeployerSettings
+from functions.deployer.function import deploy_function
+from functions.deployer.settings import DeployerSettings
 from functions.event_sink import sink_extensions
 from knative.error import DeployError
 from tests.functions.test_deployer import KUBECONFIG

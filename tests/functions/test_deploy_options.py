@@ -2,8 +2,8 @@
 
 import pytest
 
-from functions.deploy_options import declared, deploy_parser
-from functions.deploy_settings import batching_environment, checked_environment, pod_cpus, with_concurrency
+from functions.commands.deploy_options import declared, deploy_parser
+from functions.commands.deploy_settings import batching_environment, checked_environment, pod_cpus, with_concurrency
 from knative.declaration import Declaration, Shadow, Sticky
 from knative.error import DeployError
 from knative.policy import Canary, Keep

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from events.outcome import Outcome, State
-from functions.landing_metrics import LandingMetrics
+from functions.observing.landing_metrics import LandingMetrics
 from tests.functions.exported import read, value
 from tests.functions.served import ROOT
 from tests.servers.process import free_port, running, wait_for_http

@@ -11,7 +11,7 @@ from events.door import SWEEPS
 from events.envelope import Envelope
 from events.error import MalformedError
 from functions.cli import main
-from functions.events_cli import EVENT_TYPES
+from functions.commands.events import EVENT_TYPES
 
 INSTALL = ["events", "install", "-n", "models", "--image", "registry/zeroserve-deploy:1", "-o", "yaml"]
 

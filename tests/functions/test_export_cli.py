@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from functions.export_cli import main
+from functions.commands.export import main
 from loader import saved_model, tflite_session
 from loader.session import SessionOptions
 from tests.functions.served import GOLDEN_MODELS

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from functions.metrics import Metrics
+from functions.observing.metrics import Metrics
 from functions.routing.arm_report import as_json, lines, report
 from functions.routing.exposition import Totals, samples, since
 

@@ -24,7 +24,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 import loader.protos as _protos
-from functions.gateway_run import envoy_program, running, write_keys
+from functions.commands.gateway_run import envoy_program, running, write_keys
 from knative.gateway import envoy
 from knative.gateway.settings import Gateway, Jwt, parse_limit
 from tests.functions.gateways import ALICE, BOB, Entry, entry

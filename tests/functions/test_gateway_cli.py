@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from functions.gateway_cli import main
+from functions.commands.gateway import main
 from knative.gateway.api_keys import parse_keys
 from tests.functions.served import ROOT
 
@@ -85,6 +85,7 @@ def test_run_is_a_gateway_here_until_it_is_told_to_end(tmp_path: Path):
 
 
 def test_the_command_loads_neither_tensorflow_nor_numpy():
-    code = "import sys, functions.gateway_cli; print([n for n in ('tensorflow', 'numpy', 'grpc') if n in sys.modules])"
+    heavy = "('tensorflow', 'numpy', 'grpc')"
+    code = f"import sys, functions.commands.gateway; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,7 +15,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 import loader.protos as _protos
-from functions.gateway_run import envoy_program, running, write_keys
+from functions.commands.gateway_run import envoy_program, running, write_keys
 from functions.proto import open_inference_pb2 as oip
 from functions.proto import open_inference_pb2_grpc as oip_grpc
 from knative.error import DeployError

@@ -10,9 +10,9 @@ from typing import Any
 import grpc
 import pytest
 
-from functions import http2_frames as h2
-from functions.body_budget import BodyBudget
-from functions.grpc_asgi import GrpcApplication
+from functions.rpc.asgi import GrpcApplication
+from functions.web import http2_frames as h2
+from functions.web.body_budget import BodyBudget
 from loader.status import Code, ServingError
 from tests.functions.http2_client import Http2Client
 from tests.functions.http_running import Running, running

@@ -22,8 +22,8 @@ import loader.protos as _protos
 assert _protos
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc  # noqa: E402
 
-from functions import http2_frames as h2  # noqa: E402
-from functions.http2_frames import ErrorCode  # noqa: E402
+from functions.web import http2_frames as h2  # noqa: E402
+from functions.web.http2_frames import ErrorCode  # noqa: E402
 from loader.tensor_proto import from_array  # noqa: E402
 from tests.functions.http2_client import POST, Http2Client  # noqa: E402
 from tests.functions.http_running import read_to_end  # noqa: E402

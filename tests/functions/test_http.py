@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.http import HTTP_STATUS, error_response, json_string, not_found
+from functions.web.message import HTTP_STATUS, error_response, json_string, not_found
 from loader.status import Code, ServingError
 
 

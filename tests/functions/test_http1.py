@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from functions.http_service import HttpLimits
+from functions.web.service import HttpLimits
 from tests.functions.http_running import Running, read_answer, read_to_end, running
 
 GONE = threading.Event()

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions import http2_frames as h2
-from functions.http2_frames import ErrorCode
-from functions.http_service import HttpLimits
+from functions.web import http2_frames as h2
+from functions.web.http2_frames import ErrorCode
+from functions.web.service import HttpLimits
 from tests.functions.http2_client import GET, POST, Http2Client
 from tests.functions.http_running import Running, read_to_end, running
 

@@ -12,9 +12,9 @@ import grpc
 import pytest
 import trustme
 
-from functions.grpc_asgi import GrpcApplication
-from functions.http_server import tls_context
-from functions.http_service import HttpLimits
+from functions.rpc.asgi import GrpcApplication
+from functions.web.server import tls_context
+from functions.web.service import HttpLimits
 from tests.functions.http_running import Running, read_answer, read_to_end, running
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from functions.image import Plan, plan, read_images
+from functions.rest.image import Plan, plan, read_images
 from functions.sidecar import ImageRules
 from loader import dtypes
 from loader.signature import TensorSpec

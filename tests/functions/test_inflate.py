@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from functions.inflate import inflate
+from functions.web.inflate import inflate
 from loader.status import ServingError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from functions.inspect_cli import main
+from functions.commands.inspect import main
 from tests.formats.models import onnx_linear, version
 from tests.functions.served import GOLDEN_MODELS, ROOT
 
@@ -41,7 +41,7 @@ def test_what_is_no_model_is_one_line_on_standard_error(path: str, capsys: pytes
 def test_neither_tensorflow_nor_its_library_is_loaded() -> None:
     code = (
         "import sys\n"
-        "from functions.inspect_cli import main\n"
+        "from functions.commands.inspect import main\n"
         f"assert main([{str(GOLDEN_MODELS / 'mlp')!r}]) == 0\n"
         "from loader.protos import runtime_executed\n"
         "assert not runtime_executed()\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.json_base64 import decode_base64, is_base64
+from functions.rest.json_base64 import decode_base64, is_base64
 
 
 @given(st.binary(max_size=64))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions import json_decode
-from functions.json_decode import PredictBody, decode_predict
-from functions.json_exact import MAX_RANK
-from functions.json_fast import read_numbers
+from functions.rest import json_decode
+from functions.rest.json_decode import PredictBody, decode_predict
+from functions.rest.json_exact import MAX_RANK
+from functions.rest.json_fast import read_numbers
 from loader import dtypes
 from loader.dtypes import DType
 from loader.signature import Signature, TensorSpec

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from functions.json_encode import encode_classifications, encode_predictions, encode_regressions
-from functions.json_number import flush
+from functions.rest.json_encode import encode_classifications, encode_predictions, encode_regressions
+from functions.rest.json_number import flush
 from loader.inference import Classifications, Regressions
 from loader.signature import Signature
 from loader.status import Code, ServingError

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loader.protos
-from functions.json_examples import decode_examples
+from functions.rest.json_examples import decode_examples
 from loader.status import Code, ServingError
 
 assert loader.protos

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from functions.json_decode import decode_predict
-from functions.json_examples import decode_examples
-from functions.json_text import MAX_DEPTH
+from functions.rest.json_decode import decode_predict
+from functions.rest.json_examples import decode_examples
+from functions.rest.json_text import MAX_DEPTH
 from loader.saved_model import read_signatures
 from loader.status import Code, ServingError
 

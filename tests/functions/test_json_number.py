@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.json_number import FEW, FEWEST, flush, pieces
+from functions.rest.json_number import FEW, FEWEST, flush, pieces
 from loader.status import Code, ServingError
 
 

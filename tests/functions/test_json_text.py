@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.json_text import MAX_DEPTH, SHOWN_BYTES, parse_json, show
+from functions.rest.json_text import MAX_DEPTH, SHOWN_BYTES, parse_json, show
 from loader.status import Code, ServingError
 
 

@@ -1,6 +1,6 @@
 import threading
 
-from functions.line_writer import DROPPED, MAX_LINES, PIPE_BYTES, WRITTEN, LineWriter
+from functions.observing.line_writer import DROPPED, MAX_LINES, PIPE_BYTES, WRITTEN, LineWriter
 
 SECONDS = 30
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from functions.metrics import LATENCY_BOUNDS, MAX_SERIES, Counter, Gauge, Histogram, Metrics
-from functions.metrics_text import Samples, total
+from functions.observing.metrics import LATENCY_BOUNDS, MAX_SERIES, Counter, Gauge, Histogram, Metrics
+from functions.observing.metrics_text import Samples, total
 
 
 def test_latency_buckets_start_at_ten_microseconds_and_grow_by_eight_tenths() -> None:

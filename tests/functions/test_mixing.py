@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import requests
 
-from functions import inspect_cli
 from functions.client import Client
+from functions.commands import inspect as inspect_cli
 from functions.demo.bundle import HERE
 from loader.status import Code, ServingError
 from tests.functions.command import Command

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from functions.http import HTTP_STATUS
-from functions.monitoring_cli import main
+from functions.commands.monitoring import main
+from functions.web.message import HTTP_STATUS
 from knative import keys
 from knative.monitoring.alerts import Objectives, alerts, recordings, rule_groups
 from knative.monitoring.manifests import DASHBOARDS, files
@@ -179,7 +179,7 @@ def test_a_command_that_makes_no_sense_says_so_in_one_line(
 
 
 def test_the_command_loads_neither_tensorflow_nor_numpy() -> None:
-    code = "import sys, functions.monitoring_cli; print(*{'tensorflow', 'numpy', 'grpc'} & set(sys.modules))"
+    code = "import sys, functions.commands.monitoring; print(*{'tensorflow', 'numpy', 'grpc'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

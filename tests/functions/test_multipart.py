@@ -2,7 +2,7 @@
 
 import pytest
 
-from functions.multipart import read_parts
+from functions.rest.multipart import read_parts
 from loader.status import ServingError
 
 TYPE = b'multipart/form-data; boundary="xx"'

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functions.config import load_settings
-from functions.metrics import Metrics
 from functions.models import Models
-from functions.oip_grpc import OipServicer
-from functions.oip_models import OipModels
-from functions.oip_repository import ConfigRepository
+from functions.observing.metrics import Metrics
+from functions.oip.calls import OipModels
+from functions.oip.grpc_service import OipServicer
+from functions.oip.repository import ConfigRepository
 from functions.proto import open_inference_pb2 as pb
 from functions.proto import open_inference_pb2_grpc as pb_grpc
 from tests.clients.isolated import KSERVE, TRITON, run_isolated

@@ -10,7 +10,7 @@ import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from functions.oip_json import decode_infer
+from functions.oip.json_body import decode_infer
 from loader.status import Code, ServingError
 from tests.clients.isolated import KSERVE, TRITON, run_isolated
 from tests.functions.served import server

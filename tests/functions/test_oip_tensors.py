@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from functions.oip_contents import from_contents, to_contents
-from functions.oip_tensors import DATATYPES, checked_shape, from_json, from_raw, strings, to_raw, wire_datatype
+from functions.oip.contents import from_contents, to_contents
+from functions.oip.tensors import DATATYPES, checked_shape, from_json, from_raw, strings, to_raw, wire_datatype
 from functions.proto import open_inference_pb2 as pb
 from loader.dtypes import Array
 from loader.status import Code, ServingError

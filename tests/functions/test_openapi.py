@@ -8,7 +8,7 @@ import requests
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from functions.openapi import build_document, tensor_schema
+from functions.rest.openapi import build_document, tensor_schema
 from loader import dtypes
 from loader.signature import TensorSpec
 from tests.functions.served import ROOT, server

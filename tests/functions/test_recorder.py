@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loader.protos as _protos
-from functions.access import REST, new_access
+from functions.observing.access import REST, new_access
 from functions.tap import recorder as recorder_module
 from functions.tap.counts import RECORD, TapCounts
 from functions.tap.recorder import Recorder, RecordRules, folder_of

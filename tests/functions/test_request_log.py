@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import loader.protos as _protos
-from functions.access import new_access
-from functions.current_access import current
-from functions.log_format import JsonFormatter, TextFormatter
-from functions.request_log import RequestLog
+from functions.observing.access import new_access
+from functions.observing.current_access import current
+from functions.observing.log_format import JsonFormatter, TextFormatter
+from functions.observing.request_log import RequestLog
 from loader.status import Code
 from tests.functions.command import SECONDS, Command
 from tests.functions.revisions import Revisions, running_revisions

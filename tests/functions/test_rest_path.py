@@ -2,7 +2,7 @@
 
 import pytest
 
-from functions.rest_path import MAX_PATHS, Paths, Target, parse_inspection, parse_prediction
+from functions.rest.path import MAX_PATHS, Paths, Target, parse_inspection, parse_prediction
 from loader.servable import ModelSpec
 from loader.status import Code, ServingError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from functions.config import Settings, load_settings
-from functions.metrics import Metrics
+from functions.observing.metrics import Metrics
 from functions.scheduling import Scheduling, batching_parameters
 from loader.batching import BatchScheduler
 from loader.batching_parameters import BatchingParameters

@@ -7,7 +7,7 @@ import pytest
 import requests
 import trustme
 
-from functions.tls_settings import read_tls
+from functions.web.tls import read_tls
 from loader.status import ServingError
 from tests.functions.command import Command
 from tests.functions.served import GOLDEN_MODELS

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.trace_context import (
+from functions.observing.trace_context import (
     MAX_TRACESTATE,
     format_traceparent,
     new_span_id,

@@ -2,7 +2,7 @@ import pytest
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
 from functions.flags import UsageError
-from functions.trace_context import TraceParent, new_trace_id
+from functions.observing.trace_context import TraceParent, new_trace_id
 from functions.tracing.trace_settings import Sampler, TraceSettings, trace_settings
 
 SAMPLED, UNSAMPLED = TraceParent("1" * 32, "1" * 16, sampled=True), TraceParent("1" * 32, "1" * 16, sampled=False)

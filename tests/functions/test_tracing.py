@@ -493,8 +493,9 @@ def test_a_server_that_nobody_watches_imports_nothing_for_it() -> None:
         f"base = '{GOLDEN_MODELS / 'half_plus_two'}';"
         "server = Server(load_settings(['--model_name=m', f'--model_base_path={base}', *sys.argv[1:]]), print);"
         "server.start(); server.wait_loaded(); server.close();"
-        "late = ('opentelemetry', 'requests', 'functions.tracing', 'functions.trace_context', 'functions.access_door',"
-        " 'functions.access', 'functions.request_log', 'functions.line_writer', 'loader.run_log');"
+        "ours = ('trace_context', 'access', 'request_log', 'line_writer');"
+        "late = ('opentelemetry', 'requests', 'functions.tracing', 'loader.run_log',"
+        " *('functions.observing.' + name for name in ours));"
         "print(sorted(name for name in sys.modules if name.startswith(late)))"
     )
     run = [sys.executable, "-c", code]

@@ -18,21 +18,22 @@ assert _protos
 from tensorflow.core.framework.tensor_pb2 import TensorProto  # noqa: E402
 from tensorflow_serving.apis import predict_pb2  # noqa: E402
 
-from functions import json_decode, oip_contents  # noqa: E402
 from functions.cloud_event import CloudEvents, EventRules  # noqa: E402
-from functions.http import Request, Response  # noqa: E402
-from functions.image import read_images  # noqa: E402
-from functions.image_request import ImageLimits, read_image_call  # noqa: E402
-from functions.inflate import inflate  # noqa: E402
-from functions.json_base64 import decode_base64  # noqa: E402
-from functions.json_examples import decode_examples  # noqa: E402
-from functions.json_text import parse_json, show  # noqa: E402
-from functions.multipart import read_parts  # noqa: E402
-from functions.oip_grpc import decode_inputs  # noqa: E402
-from functions.oip_json import decode_infer, encode_infer  # noqa: E402
-from functions.oip_models import Inference  # noqa: E402
+from functions.oip import contents as oip_contents  # noqa: E402
+from functions.oip.calls import Inference  # noqa: E402
+from functions.oip.grpc_service import decode_inputs  # noqa: E402
+from functions.oip.json_body import decode_infer, encode_infer  # noqa: E402
 from functions.proto import open_inference_pb2 as oip  # noqa: E402
+from functions.rest import json_decode  # noqa: E402
+from functions.rest.image import read_images  # noqa: E402
+from functions.rest.image_request import ImageLimits, read_image_call  # noqa: E402
+from functions.rest.json_base64 import decode_base64  # noqa: E402
+from functions.rest.json_examples import decode_examples  # noqa: E402
+from functions.rest.json_text import parse_json, show  # noqa: E402
+from functions.rest.multipart import read_parts  # noqa: E402
 from functions.sidecar import ImageRules  # noqa: E402
+from functions.web.inflate import inflate  # noqa: E402
+from functions.web.message import Request, Response  # noqa: E402
 from loader import dtypes  # noqa: E402
 from loader.packed import decode_varints, encode_varints  # noqa: E402
 from loader.saved_model import read_signatures  # noqa: E402

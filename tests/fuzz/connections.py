@@ -10,21 +10,21 @@ from typing import Any
 import grpc
 import hpack
 
-from functions import http2_frames as h2
 from functions.asgi import Application, Doors
-from functions.body_budget import BodyBudget, BodyHold
-from functions.grpc_asgi import GrpcApplication
-from functions.grpc_context import parse_timeout
-from functions.grpc_messages import MessageReader
-from functions.http import Request, Response
-from functions.http1 import Http1Protocol
-from functions.http2 import Http2Protocol
-from functions.http2_frames import ConnectionFault, StreamFault
-from functions.http2_headers import HeaderDecoder, check_request
-from functions.http2_reader import FrameReader
-from functions.http_service import HTTP2_PREFACE, HttpLimits, HttpService
 from functions.readiness import Readiness
-from functions.rest_path import parse_prediction
+from functions.rest.path import parse_prediction
+from functions.rpc.asgi import GrpcApplication
+from functions.rpc.context import parse_timeout
+from functions.rpc.messages import MessageReader
+from functions.web import http2_frames as h2
+from functions.web.body_budget import BodyBudget, BodyHold
+from functions.web.http1 import Http1Protocol
+from functions.web.http2 import Http2Protocol
+from functions.web.http2_frames import ConnectionFault, StreamFault
+from functions.web.http2_headers import HeaderDecoder, check_request
+from functions.web.http2_reader import FrameReader
+from functions.web.message import Request, Response
+from functions.web.service import HTTP2_PREFACE, HttpLimits, HttpService
 from loader.status import Code, ServingError
 from tests.fuzz.target import DefectError, Target
 

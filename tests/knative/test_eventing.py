@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.deployer_settings import load_deployer_settings
+from functions.deployer.settings import load_deployer_settings
 from knative import keys
 from knative.error import DeployError
 from knative.eventing import BROKER, FUNCTION, OWNER, PART, PING_TYPE, SECRET, Installation, broker, trigger

@@ -1,0 +1,1 @@
+"""The deploy function: what makes an upload a revision, put together."""

@@ -1,0 +1,1 @@
+"""gRPC: calls over ASGI, and TensorFlow Serving's services."""
