@@ -249,7 +249,7 @@ def _settings(words: Sequence[str]) -> int:
     from functions.settings_text import help_text, markdown  # noqa: PLC0415  a start does not need it
 
     if words not in ([], ["--markdown"]):
-        raise UsageError(f"zeroserve settings: found {' '.join(words)!r}, wanted --markdown or nothing")
+        raise UsageError(f"settings: found {' '.join(words)!r}, wanted --markdown or nothing")
     print(markdown() if words else help_text(), end="")
     return 0
 

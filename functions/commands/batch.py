@@ -13,6 +13,18 @@ from functions.batch_jobs.limits import (
 )
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    from functions.commands.batch_install import install_parser, uninstall_parser  # noqa: PLC0415  as below
+
+    return {
+        "": batch_parser(),
+        "install": install_parser(),
+        "render": install_parser("render"),
+        "uninstall": uninstall_parser(),
+    }
+
+
 def main(words: Sequence[str]) -> int:
     """Runs the command and gives its exit status; a failure is one line on standard error."""
     if words and words[0] in {"install", "render", "uninstall"}:

@@ -36,6 +36,11 @@ def coldstart_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": coldstart_parser()}
+
+
 def main(words: Sequence[str]) -> int:
     """Runs the command and gives its exit status; a failure is one line on standard error."""
     asked = coldstart_parser().parse_args(words)

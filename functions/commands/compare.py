@@ -36,8 +36,12 @@ Readings = Mapping[str, Mapping[str, str]]
 """Tag -> pod -> the text of its metrics."""
 
 
-def main(words: Sequence[str]) -> int:
-    """Prints the comparison, and gives the exit status; a failure is one line on standard error."""
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": _parser()}
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zeroserve compare",
         description="Errors, latency and outcomes (--feedback) of the revisions of a service, its split, and what its "
@@ -49,7 +53,12 @@ def main(words: Sequence[str]) -> int:
         "--seconds", type=float, default=0.0, help="compare what happens in so many seconds; 0: since each pod's start"
     )
     add_cluster(parser)
-    asked = parser.parse_args(words)
+    return parser
+
+
+def main(words: Sequence[str]) -> int:
+    """Prints the comparison, and gives the exit status; a failure is one line on standard error."""
+    asked = _parser().parse_args(words)
     try:
         if not 0 <= asked.seconds <= MAX_SECONDS:
             raise DeployError(f"--seconds={asked.seconds:g}: wanted 0 to {MAX_SECONDS:g}")

@@ -5,13 +5,14 @@ source <(zeroserve completion bash)        zeroserve completion fish | source
 
 import argparse
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 from functions.cli import CLUSTER_COMMANDS, COMMANDS
-from functions.commands.batch import batch_parser
 from functions.commands.cluster import delete_parser, list_parser, status_parser
 from functions.commands.deploy_options import deploy_parser
 from functions.commands.traffic import promote_parser, rollback_parser, split_parser
 from functions.config import FLAGS
+from functions.deployer.settings import FLAGS as DEPLOYER_FLAGS
 from functions.flags import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
@@ -26,16 +27,34 @@ def main(words: Sequence[str]) -> int:
     Raises:
         UsageError: a shell that is not known.
     """
+    if {"--help", "-h"} & set(words):
+        print(__doc__, end="")
+        return 0
     if list(words) not in [[shell] for shell in SHELLS]:
-        raise UsageError(f"zeroserve completion: found {' '.join(words)!r}, wanted {', '.join(SHELLS)}")
-    print(script(words[0], options([*COMMANDS, *CLUSTER_COMMANDS, "serve", "settings"])), end="")
+        found = f"found {' '.join(words)!r}" if words else "no shell is named"
+        raise UsageError(f"completion: {found}; wanted {', '.join(SHELLS)}")
+    print(script(words[0], options()), end="")
     return 0
 
 
-def options(commands: Sequence[str]) -> dict[str, Options]:
-    """Command -> its options, of those that have a parser of their own; the others have none."""
-    parsers = {
-        "batch": batch_parser(),
+def options() -> dict[str, Options]:
+    """Command -> what may follow it: its second words, and the options of all of them."""
+    found: dict[str, Options] = {"settings": {"--markdown": ""}, "completion": dict.fromkeys(SHELLS, "")}
+    found["serve"] = {f"--{name}": flag.text for name, flag in FLAGS.items()}
+    found["deployer"] = {f"--{name}": flag.text for name, flag in DEPLOYER_FLAGS.items()}
+    found |= {command: _options(parser) for command, parser in _cluster_parsers().items()}
+    for command in COMMANDS.keys() - found.keys():
+        parsers: Mapping[str, argparse.ArgumentParser] = import_module(COMMANDS[command]).parsers()
+        words = {word: parser.description or "" for word, parser in parsers.items() if word}
+        for parser in parsers.values():
+            words |= _options(parser)
+        found[command] = words
+    assert found.keys() >= CLUSTER_COMMANDS  # noqa: S101  each has a parser there
+    return dict(sorted(found.items()))
+
+
+def _cluster_parsers() -> dict[str, argparse.ArgumentParser]:
+    return {
         "declare": deploy_parser("declare"),
         "delete": delete_parser(),
         "deploy": deploy_parser(),
@@ -45,11 +64,6 @@ def options(commands: Sequence[str]) -> dict[str, Options]:
         "split": split_parser(),
         "status": status_parser(),
     }
-    found: dict[str, Options] = {command: {} for command in commands}
-    found |= {command: _options(parser) for command, parser in parsers.items()}
-    found["serve"] = {f"--{name}": flag.text for name, flag in FLAGS.items()}
-    found["completion"] = dict.fromkeys(SHELLS, "")
-    return dict(sorted(found.items()))
 
 
 def script(shell: str, commands: Mapping[str, Options]) -> str:

@@ -59,6 +59,11 @@ zeroserve events: an upload deploys: storage's events become revisions
 """
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"install": _install_parser(), "status": _status_parser(), "uninstall": _uninstall_parser()}
+
+
 def main(words: Sequence[str]) -> int:
     """Runs one command and gives its exit status; a failure is one line on standard error."""
     command, rest = (words[0], words[1:]) if words else ("--help", [])
@@ -129,21 +134,29 @@ def _secret(client: Client, installation: Installation, given: str) -> str:
     return given or eventing_apply.new_secret()
 
 
-def _status(words: Sequence[str]) -> int:
+def _status_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="zeroserve events status", description="What is installed, what is missing.")
     add_cluster(parser)
-    asked = parser.parse_args(words)
+    return parser
+
+
+def _status(words: Sequence[str]) -> int:
+    asked = _status_parser().parse_args(words)
     with _client(asked) as (client, namespace):
         return _print_parts(client, namespace, eventing_apply.parts(client, namespace), as_json=asked.json)
 
 
-def _uninstall(words: Sequence[str]) -> int:
+def _uninstall_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zeroserve events uninstall", description="Takes away what install made. Services of models stay."
     )
     add_cluster(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would be deleted, change nothing")
-    asked = parser.parse_args(words)
+    return parser
+
+
+def _uninstall(words: Sequence[str]) -> int:
+    asked = _uninstall_parser().parse_args(words)
     with _client(asked) as (client, namespace):
         found = eventing_apply.installed(client, namespace)
         if not asked.dry_run:

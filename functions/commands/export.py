@@ -37,8 +37,12 @@ TOLERANCE = {"none": 1e-4, "float16": 1e-2, "dynamic": 0.1}
 """The largest difference of an output to the original, as a share of that output's largest value."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and gives its exit status; a failure is one line on standard error."""
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": _parser()}
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zeroserve export", description="Turns a SavedModel into a file for phones that answers alike."
     )
@@ -50,7 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tolerance", type=float, help="largest difference, as a share of the output's largest value")
     parser.add_argument("--dry-run", action="store_true", help="convert and compare, and write nothing")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit status; a failure is one line on standard error."""
+    asked = _parser().parse_args(arguments)
     tolerance = TOLERANCE[asked.quantize] if asked.tolerance is None else asked.tolerance
     try:
         with tempfile.TemporaryDirectory(prefix="zeroserve-export-") as scratch:

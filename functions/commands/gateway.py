@@ -47,6 +47,18 @@ zeroserve gateway: one entry for all models of a namespace
 """
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {
+        "render": render_parser(),
+        "run": run_parser(),
+        "install": install_parser(),
+        "keys": keys_parser(),
+        "status": status_parser(),
+        "uninstall": uninstall_parser(),
+    }
+
+
 def main(words: Sequence[str]) -> int:
     """Runs one command and gives its exit status; a failure is one line on standard error."""
     command, rest = (words[0], words[1:]) if words else ("--help", [])

@@ -24,8 +24,12 @@ MAX_SAVED_MODEL_BYTES = 1 << 31
 """A `saved_model.pb` is one message, and no message is longer."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command and gives its exit status; a failure is one line on standard error."""
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": _parser()}
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="zeroserve inspect",
         description="Shows the signatures of a model. A SavedModel or a mix is read without any runtime.",
@@ -33,7 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("url", help="a version's folder, or the folder of its versions (the highest is shown)")
     parser.add_argument("--tags", default="serve", help="comma-separated tags of the graph, default %(default)s")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    asked = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit status; a failure is one line on standard error."""
+    asked = _parser().parse_args(arguments)
     try:
         with _version_folder(asked.url) as (found, folder):
             signatures = runnable(_signatures(folder, asked.tags.split(",")))

@@ -24,6 +24,11 @@ zeroserve monitoring: dashboards, alerts, and what to scrape
 """
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"render": render_parser()}
+
+
 def main(words: Sequence[str]) -> int:
     """Runs one command and gives its exit status; a failure is one line on standard error."""
     command, rest = (words[0], words[1:]) if words else ("--help", [])

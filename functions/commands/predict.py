@@ -13,6 +13,11 @@ from loader.status import Code, ServingError
 EXIT_FAILED = 1
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": _parser()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit status; a failure is one line on standard error."""
     asked = _parser().parse_args(arguments)

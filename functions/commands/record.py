@@ -30,6 +30,11 @@ MAX_LINE_BYTES = 64 << 20
 """Of one request."""
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": _parser()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit status; a failure is one line on standard error."""
     asked = _parser().parse_args(arguments)

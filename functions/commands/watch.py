@@ -47,6 +47,11 @@ _ENDS = (signal.SIGTERM, signal.SIGINT)
 _DIGITS = re.compile(r"[0-9]+")
 
 
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """The command lines that `zeroserve completion` is told of, by their second word; empty for none."""
+    return {"": _parser()}
+
+
 def main(words: Sequence[str]) -> int:
     """Watches until it is told to end, or looks once; gives the exit status.
 
@@ -61,7 +66,7 @@ def main(words: Sequence[str]) -> int:
         told = Told(Path(asked.state) if asked.state else None)
         storages = [open_storage(_absolute(url), asked.storage_driver) for url in dict.fromkeys(asked.urls)]
     except (ValueError, OSError, ServingError) as error:
-        raise UsageError(f"zeroserve watch: {error}") from None
+        raise UsageError(f"watch: {error}") from None
     return _Run(asked, send, told, storages).run()
 
 
