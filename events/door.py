@@ -137,7 +137,7 @@ class Door:
 
     async def _cloud_events(self, found: tuple[Envelope, ...]) -> Answer:
         storage: list[ObjectEvent] = []
-        answer = DONE
+        answer, code = DONE, None
         for event in found:
             if event.type in SWEEPS:
                 answer = _worse(answer, await self._sweep())
@@ -145,10 +145,12 @@ class Door:
                 answer = _worse(answer, await self._configure(event))
             elif event.type == azure.VALIDATION:
                 code = azure.validation_code({"type": event.type, "data": event.data})
-                return Answer(200, json.dumps({"validationResponse": code}), content_type="application/json")
             else:
                 storage += decode.of_cloud_event(event)
-        return _worse(answer, await self._look(tuple(storage)))
+        answer = _worse(answer, await self._look(tuple(storage)))
+        if code is None or answer.status >= 400:
+            return answer
+        return Answer(200, json.dumps({"validationResponse": code}), content_type="application/json")
 
     async def _configure(self, event: Envelope) -> Answer:
         wishes = config_event.model_wishes(event.data)
