@@ -166,15 +166,18 @@ class Crew:
         self._tell_all(signal.SIGTERM)
         deadline = time.monotonic() + self._end_seconds
         asked = len(self._signals)
-        while any(place.pid for place in self._places):
+        while True:
+            # First of all: of workers that ended together, one signal may have told, which is read already.
+            for place in self._places:
+                if place.pid and os.waitpid(place.pid, os.WNOHANG)[0]:
+                    place.pid = 0
+            if not any(place.pid for place in self._places):
+                return
             remaining = deadline - time.monotonic()
             over = remaining <= 0 or len(self._signals) > max(1, asked)
             if over:
                 self._tell_all(signal.SIGKILL)
             self._sleep(wakeup, None if over else remaining)
-            for place in self._places:
-                if place.pid and os.waitpid(place.pid, os.WNOHANG)[0]:
-                    place.pid = 0
 
     def _tell_all(self, number: signal.Signals) -> None:
         for place in self._places:

@@ -333,3 +333,31 @@ def test_workers_that_end_at_once_are_replaced_at_growing_intervals(tmp_path: Pa
     moments = [float(line) for line in births.read_text().split()]
     pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert pauses[0] < 0.5 <= pauses[1] < 1.0 <= pauses[2] < 2.0 <= pauses[3]
+
+
+def test_workers_that_fail_together_end_the_crew_at_once() -> None:
+    script = (
+        "import functions.crew.parent, os, signal, sys, time\n"
+        "def work(berth):\n"
+        "    stat = f'/proc/{os.getppid()}/stat'\n"
+        "    if berth.index: os.kill(os.getppid(), signal.SIGSTOP)\n"  # until both have ended
+        "    while ') T ' not in open(stat).read(): time.sleep(0.01)\n"
+        "    return 1\n"
+        "sys.exit(functions.crew.parent.Crew(2, [], work, end_seconds=600).run()[0])\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT) as process:
+        try:
+            deadline = time.monotonic() + SECONDS
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            while [_state(pid) for pid in (process.pid, *children.read_text().split())] != ["T", "Z", "Z"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.send_signal(signal.SIGCONT)
+            assert process.wait(SECONDS) == 1
+        finally:
+            process.kill()
+
+
+def _state(pid: int | str) -> str:
+    """Of a process. Source: proc_pid_stat(5): T is stopped, Z has ended and is not waited for."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
